@@ -1,0 +1,1 @@
+"""State, streams, ledger, run loop, result."""

@@ -1,0 +1,114 @@
+"""A run's last finished draft on disk, replaced in one piece, so that a kill at any moment leaves a whole one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.trace import Trace
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds: see `Checkpoint.save`."""
+
+    rows: Tensor
+    final: Tensor
+    number: int
+    seconds: float
+    carry: dict[str, Tensor]
+    spent: dict[str, Tensor]
+    saved: dict[str, Tensor]
+    trace: Trace
+
+
+class Checkpoint:
+    """A folder that a run goes on from."""
+
+    def __init__(self, folder: str | Path, fingerprint: dict[str, Any], every: float = 2.0) -> None:
+        """Open `folder` for the run with this fingerprint; write at most once in `every` seconds.
+
+        Raises:
+            RedraftError: the folder cannot be written.
+        """
+        self.path = Path(folder) / "run.safetensors"
+        self.fingerprint, self.every, self.last = (
+            json.dumps(fingerprint, sort_keys=True),
+            every,
+            -every,
+        )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            probe = self.path.with_suffix(".part")
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RedraftError(f"the checkpoint folder {folder} cannot be written: {error}") from error
+
+    def save(self, session: Any) -> None:  # noqa: ANN401 - the run loop's own state
+        """Write the session's last draft, its ledger and its trace, unless the last write was just now."""
+        if time.monotonic() - self.last < self.every:
+            return
+        self.last = time.monotonic()
+        draft = session.draft
+        tensors = {"rows": draft.state.problem, "final": session.final}
+        groups = {
+            "carry": draft.carry,
+            "spent": session.ledger.spent,
+            "saved": session.ledger.saved,
+            "trace": session.trace,
+        }
+        tensors |= {f"{group}.{name}": group_[name] for group, group_ in groups.items() for name in group_}
+        about = {
+            "fingerprint": self.fingerprint,
+            "number": json.dumps(draft.number),
+            "seconds": json.dumps(session.seconds),
+        }
+        part = self.path.with_suffix(".part")
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, part, about)
+        os.replace(part, self.path)
+
+    def load(self) -> Saved | None:
+        """What was saved, if anything was.
+
+        Raises:
+            RedraftError: the file is damaged, or from another run.
+        """
+        if not self.path.exists():
+            return None
+        groups: dict[str, dict[str, Tensor]] = {
+            "carry": {},
+            "spent": {},
+            "saved": {},
+            "trace": {},
+            "": {},
+        }
+        try:
+            with safe_open(self.path, "pt") as file:
+                about = file.metadata()
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    group, _, key = name.rpartition(".") if "." in name else ("", "", name)
+                    groups[group][key] = file.get_tensor(name)
+        except Exception as error:
+            raise RedraftError(f"{self.path} is damaged; delete it to start over: {error}") from error
+        if about["fingerprint"] != self.fingerprint:
+            raise RedraftError(f"{self.path} is from a run with other settings: delete it or choose another folder")
+        return Saved(
+            rows=groups[""]["rows"],
+            final=groups[""]["final"],
+            number=json.loads(about["number"]),
+            seconds=json.loads(about["seconds"]),
+            carry=groups["carry"],
+            spent=groups["spent"],
+            saved=groups["saved"],
+            trace=Trace(groups["trace"]),
+        )

@@ -1,0 +1,28 @@
+"""One sentence that says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+
+class RedraftError(Exception):
+    """What a user can mend: the command line prints its sentence and no stack."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> RedraftError:
+    """The error for a `name` that is not among the `known` ones of its `kind`, with the nearest that is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+    return RedraftError(f"unknown {kind} {name!r}; {hint}")
+
+
+def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module has no narrower type
+    """Import an optional `module` now, or say which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RedraftError(f"{module.split('.')[0]} is not installed: pip install 'redraft[{extra}]'") from error

@@ -1,0 +1,79 @@
+"""Compute, counted one way: rows through a network, by kind and by problem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+
+KINDS = ("denoiser", "critic", "verifier")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A ceiling on what each problem may cost; None means no ceiling.
+
+    Attributes:
+        nfe: denoiser plus critic rows.
+        verifier_calls: verifier rows.
+    """
+
+    nfe: int | None = None
+    verifier_calls: int | None = None
+
+    def __post_init__(self) -> None:
+        """Reject ceilings below one."""
+        for name, value in vars(self).items():
+            if value is not None and value < 1:
+                raise RedraftError(f"budget {name} is {value}: it must be 1 or more, or None for no ceiling")
+
+
+@dataclass
+class Ledger:
+    """What was spent, and what caches saved, on each of `problems` problems.
+
+    Attributes:
+        spent: rows through a network by kind, (P,) each.
+        saved: rows that a cache answered instead, by kind, (P,) each.
+    """
+
+    problems: int
+    spent: dict[str, Tensor] = field(default_factory=dict)
+    saved: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Open an account for every kind."""
+        for account in (self.spent, self.saved):
+            for kind in KINDS:
+                account.setdefault(kind, torch.zeros(self.problems, dtype=torch.int64))
+
+    def charge(self, kind: str, problem: Tensor, rows: int | Tensor = 1) -> None:
+        """Count `rows` evaluations for each entry of `problem` (B,), which may name a problem more than once."""
+        self._add(self.spent[kind], problem, rows)
+
+    def credit(self, kind: str, problem: Tensor, rows: int | Tensor = 1) -> None:
+        """Count evaluations that a cache made unnecessary."""
+        self._add(self.saved[kind], problem, rows)
+
+    @staticmethod
+    def _add(account: Tensor, problem: Tensor, rows: int | Tensor) -> None:
+        problem = problem.cpu()
+        account.index_add_(0, problem, torch.as_tensor(rows, dtype=torch.int64).cpu().expand(len(problem)))
+
+    @property
+    def nfe(self) -> Tensor:
+        """Denoiser plus critic rows, (P,)."""
+        return self.spent["denoiser"] + self.spent["critic"]
+
+    @property
+    def verifier_calls(self) -> Tensor:
+        """Verifier rows, (P,)."""
+        return self.spent["verifier"]
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Sums over all problems: `{"spent": {kind: rows}, "saved": {kind: rows}}`."""
+        accounts = {"spent": self.spent, "saved": self.saved}
+        return {name: {k: int(v.sum()) for k, v in account.items()} for name, account in accounts.items()}

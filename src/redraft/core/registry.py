@@ -1,0 +1,50 @@
+"""Names of models, tasks and methods, imported when first asked for; other packages add theirs by entry points."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from redraft.core.errors import unknown
+
+
+class Registry(Mapping[str, Any]):
+    """Lazy objects by name.
+
+    A name's target is `"module:attribute"`. The entry-point group `redraft.<kind>s` adds to the names given here.
+    """
+
+    def __init__(self, kind: str, targets: dict[str, str]) -> None:
+        """A registry of things of one `kind`, such as 'model'."""
+        self.kind, self._builtin = kind, targets
+
+    def _targets(self) -> dict[str, str]:
+        extra = {point.name: point.value for point in entry_points(group=f"redraft.{self.kind}s")}
+        return extra | self._builtin
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+        """The object called `name`.
+
+        Raises:
+            RedraftError: there is none; the nearest name is suggested.
+        """
+        targets = self._targets()
+        if name not in targets:
+            raise unknown(self.kind, name, targets)
+        module, _, attribute = targets[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        """All names, sorted."""
+        return iter(sorted(self._targets()))
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(self._targets())
+
+
+MODELS = Registry("model", {"sudoku": "redraft.models.sudoku:SudokuModel"})
+TASKS = Registry("task", {"sudoku": "redraft.tasks.sudoku:Sudoku"})
+METHODS = Registry("method", {"ipr": "redraft.methods.ipr:IPR"})

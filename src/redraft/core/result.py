@@ -1,0 +1,119 @@
+"""What a run gives back, and how it is kept: safetensors, JSON and Parquet."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from redraft import __version__
+from redraft.core.errors import RedraftError
+from redraft.core.ledger import Budget, Ledger
+from redraft.core.trace import Trace
+from redraft.models.base import Model
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run.
+
+    Attributes:
+        samples: the last draft within the budget, (P, ...), one for each problem.
+        ids: the problems' ids (P,).
+        trace: one row for each draft of each problem.
+        ledger: what was spent, by kind and problem.
+        settings: method, model, budget, seed and versions.
+        seconds: spent on drafts.
+        interrupted: the run was ended by Ctrl-C.
+    """
+
+    samples: Tensor
+    ids: Tensor
+    trace: Trace
+    ledger: Ledger
+    settings: dict[str, Any]
+    seconds: float
+    interrupted: bool = False
+
+    def save(self, folder: str | Path) -> None:
+        """Write samples.safetensors, trace.parquet and result.json into `folder`.
+
+        Raises:
+            RedraftError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        tensors = {"samples": self.samples.contiguous().cpu(), "ids": self.ids.cpu()}
+        for account in ("spent", "saved"):
+            tensors |= {f"{account}.{kind}": rows for kind, rows in getattr(self.ledger, account).items()}
+        about = {
+            "settings": self.settings,
+            "seconds": self.seconds,
+            "interrupted": self.interrupted,
+        }
+        about["totals"] = self.ledger.totals()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, folder / "samples.safetensors")
+            self.trace.save(folder / "trace.parquet")
+            (folder / "result.json").write_text(json.dumps(about, indent=2) + "\n")
+        except OSError as error:
+            raise RedraftError(f"the result cannot be written to {folder}: {error}") from error
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Result:
+        """Read what `save` wrote.
+
+        Raises:
+            RedraftError: a file is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            tensors = load_file(folder / "samples.safetensors")
+            about = json.loads((folder / "result.json").read_text())
+            trace = Trace.load(folder / "trace.parquet")
+            samples, ids = tensors.pop("samples"), tensors.pop("ids")
+            accounts: dict[str, dict[str, Tensor]] = {"spent": {}, "saved": {}}
+            for name, rows in tensors.items():
+                account, kind = name.split(".")
+                accounts[account][kind] = rows
+            ledger = Ledger(len(ids), **accounts)
+            return cls(
+                samples,
+                ids,
+                trace,
+                ledger,
+                about["settings"],
+                about["seconds"],
+                about["interrupted"],
+            )
+        except Exception as error:
+            raise RedraftError(f"{folder} does not hold a complete result: {error}") from error
+
+
+def settings_of(method: Any, model: Model, budget: Budget, seed: int) -> dict[str, Any]:  # noqa: ANN401
+    """All that a run's outcome depends on besides its problems, as JSON values."""
+    return {
+        "method": described(method),
+        "model": model.name,
+        "weights": getattr(model, "digest", None),
+        "budget": asdict(budget),
+        "seed": seed,
+        "versions": {
+            "redraft": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def described(value: Any) -> Any:  # noqa: ANN401
+    """A dataclass as nested JSON values, each with its `type`."""
+    if is_dataclass(value):
+        return {"type": type(value).__name__} | {k: described(v) for k, v in vars(value).items()}
+    return value if isinstance(value, int | float | str | bool | None) else repr(value)

@@ -1,0 +1,74 @@
+"""Values whose fields all have one entry for each row: indexed, repeated and joined together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+Index = Tensor | slice
+
+
+class Rows:
+    """Base of the frozen dataclasses that hold rows.
+
+    Every field is a tensor or list with one entry a row, a dict of these, another `Rows`, or None; fields whose
+    metadata has `shared=True` belong to all rows and are carried over unchanged.
+    """
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return next(n for n in (_length(value) for _, value in _row_fields(self)) if n is not None)
+
+    def __getitem__(self, index: Index) -> Self:
+        """The rows at `index`: a slice, a tensor of row numbers (which may repeat) or a boolean mask (B,)."""
+        return replace(self, **{name: _take(value, index) for name, value in _row_fields(self)})  # type: ignore[type-var]
+
+    def repeat(self, times: int) -> Self:
+        """Each row `times` times, copies of a row side by side."""
+        return self[torch.arange(len(self)).repeat_interleave(times)]
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, in order; shared fields are taken from the first."""
+        first = parts[0]
+        columns = {name: _join([getattr(part, name) for part in parts]) for name, _ in _row_fields(first)}
+        return replace(first, **columns)  # type: ignore[type-var]
+
+
+def _row_fields(rows: Rows) -> list[tuple[str, Any]]:
+    return [(f.name, getattr(rows, f.name)) for f in fields(rows) if not f.metadata.get("shared")]  # type: ignore[arg-type]
+
+
+def _length(value: Any) -> int | None:  # noqa: ANN401
+    if isinstance(value, dict):
+        return next((_length(v) for v in value.values()), None)
+    return None if value is None else len(value)
+
+
+def _take(value: Any, index: Index) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        return {key: _take(v, index) for key, v in value.items()}
+    if isinstance(value, list):
+        return value[index] if isinstance(index, slice) else [value[i] for i in _numbers(index)]
+    if isinstance(value, Tensor) and isinstance(index, Tensor):
+        return value[index.to(value.device)]
+    return None if value is None else value[index]
+
+
+def _numbers(index: Tensor) -> list[int]:
+    return (index.nonzero()[:, 0] if index.dtype == torch.bool else index).tolist()
+
+
+def _join(values: list[Any]) -> Any:  # noqa: ANN401
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _join([v[key] for v in values]) for key in first}
+    if isinstance(first, list):
+        return [item for v in values for item in v]
+    if isinstance(first, Rows):
+        return type(first).cat(values)
+    return None if first is None else torch.cat(values)

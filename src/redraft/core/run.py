@@ -1,0 +1,226 @@
+"""The loop that counts, shows, bounds, records, interrupts and resumes; methods only make drafts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from redraft.core.checkpoint import Checkpoint
+from redraft.core.counting import CountedModel, CountedVerifier
+from redraft.core.errors import RedraftError
+from redraft.core.ledger import Budget, Ledger
+from redraft.core.result import Result, settings_of
+from redraft.core.state import Draft, merge
+from redraft.core.streams import Streams
+from redraft.core.trace import Trace
+from redraft.methods.base import Method
+from redraft.models.base import Model
+from redraft.tasks.base import Problems
+
+Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
+Scores = Callable[[Tensor, Problems], Tensor]
+
+
+def run(
+    method: Method,
+    model: Model,
+    problems: Problems,
+    *,
+    verifier: Scores | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    start: Tensor | None = None,
+    evaluate: Evaluate | None = None,
+    on_draft: Callable[[Tensor, Trace], None] | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+) -> Result:
+    """Spend compute on better samples.
+
+    Args:
+        method: what to do, such as `redraft.IPR(...)`.
+        model: what to do it with, such as `redraft.load_model("sudoku")`.
+        problems: what samples are wanted for, P of them.
+        verifier: scores samples (P,), higher is better; for methods that ask for one.
+        budget: ceiling on what each problem may cost; a draft that would pass it is not begun.
+        seed: with a problem's id it fixes all of that problem's randomness, in any batch.
+        start: samples (P, ...) to go on from, in place of a first draft; given regions are set to what was given.
+        evaluate: metrics to read off every draft into the trace, such as `task.evaluate`; not counted as compute.
+        on_draft: called after every draft with the samples so far (P, ...) and the trace.
+        checkpoint: folder; a run that was killed and is started again with the same arguments goes on from its last
+            finished draft and ends with the same result.
+        progress: show a bar; by default when a person looks at the terminal.
+
+    Returns:
+        The last draft within the budget for every problem, with the trace of all. Ctrl-C ends the run early with the
+        drafts there are; `result.interrupted` is then true.
+
+    Raises:
+        RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ...
+    """
+    _check(model, problems, start)
+    session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
+    store = Checkpoint(checkpoint, session.fingerprint()) if checkpoint else None
+    session.begin(start, store)
+    with tqdm(
+        total=method.total(), initial=session.draft.number + 1, unit="draft", dynamic_ncols=True,
+        disable=None if progress is None else not progress,
+    ) as bar, torch.no_grad():  # fmt: skip
+        try:
+            session.spend(store, bar)
+        except KeyboardInterrupt:
+            if not len(session.trace):
+                raise
+            session.interrupted = True
+    return session.result()
+
+
+def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
+    if not len(problems):
+        raise RedraftError("there are no problems to run on")
+    if tuple(problems.x.shape[1:]) != tuple(model.shape):
+        raise RedraftError(
+            f"the problems have values of shape {tuple(problems.x.shape[1:])}, "
+            f"but {model.name!r} works on {tuple(model.shape)}"
+        )
+    if problems.frozen.all(1).any():
+        first = int(problems.ids[problems.frozen.all(1)][0])
+        raise RedraftError(f"problem {first} has every region frozen: there is nothing to generate")
+    if start is not None:
+        shape = tuple(model.encode(start).shape)
+        if shape != tuple(problems.x.shape):
+            raise RedraftError(f"start has shape {shape}, but the problems need {tuple(problems.x.shape)}")
+        if not model.encode(start).isfinite().all():
+            raise RedraftError("start holds NaN or infinity")
+
+
+@dataclass
+class _Session:
+    """A run under way: the rows still at work, and the last draft of every problem."""
+
+    method: Method
+    model: Model
+    problems: Problems
+    verifier: Scores | None
+    budget: Budget
+    seed: int
+    evaluate: Evaluate | None
+    on_draft: Callable[[Tensor, Trace], None] | None
+    interrupted: bool = False
+    seconds: float = 0.0
+    trace: Trace = field(default_factory=Trace)
+    final: Tensor = field(init=False)
+    draft: Draft = field(init=False)
+    ledger: Ledger = field(init=False)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to be this run's."""
+        settings = settings_of(self.method, self.model, self.budget, self.seed)
+        return settings | {"problems": self.problems.ids.tolist()}
+
+    def begin(self, start: Tensor | None, store: Checkpoint | None) -> None:
+        """The state before the first draft, or after the last one that a checkpoint holds."""
+        state = self.problems.state(self._device())
+        self.draft = Draft(state)
+        self.ledger = Ledger(len(self.problems))
+        if start is not None:
+            x = merge(state.free, self.model.encode(start).to(state.x), state.x)
+            self.draft = Draft(state.to(x, torch.zeros_like(state.t)), number=0)
+        self.final = self.draft.state.x.clone()
+        if store and (saved := store.load()):
+            self.seconds, self.trace, self.final = (
+                saved.seconds,
+                saved.trace,
+                saved.final.to(state.x),
+            )
+            self.ledger.spent.update(saved.spent)
+            self.ledger.saved.update(saved.saved)
+            kept = state[saved.rows]
+            kept = kept.to(saved.final[saved.rows].to(state.x), torch.zeros_like(kept.t))
+            self.draft = Draft(kept, saved.number, carry=saved.carry)
+        elif start is not None:
+            self._record(self.draft, {})
+
+    def _device(self) -> torch.device:
+        net = getattr(self.model, "net", None)
+        return next(net.parameters()).device if net is not None else self.problems.x.device
+
+    def spend(self, store: Checkpoint | None, bar: Any) -> None:  # noqa: ANN401 - tqdm has no types
+        """Make drafts until the method ends or no further one fits the budget."""
+        model = CountedModel(self.model, self.ledger)
+        verifier = CountedVerifier(self.verifier, self.problems, self.ledger) if self.verifier else None
+        streams = Streams.root(self.seed, self.problems.ids.to(self.draft.state.x.device))
+        while True:
+            fits = self._fits()
+            if not fits.any():
+                break
+            self.draft = self.draft[fits]
+            drafts = self.method.drafts(model, self.draft, streams[self.draft.state.problem], verifier)
+            if not self._advance(drafts, store, bar):
+                return
+        if not len(self.trace):
+            need, given = int(self.method.nfe(self.model, self.draft).min()), self.budget
+            raise RedraftError(f"the budget {given} is too small for one draft, which takes {need} NFE")
+
+    def _advance(self, drafts: Any, store: Checkpoint | None, bar: Any) -> bool:  # noqa: ANN401
+        """Draft until some row's budget ends (True) or the method does (False)."""
+        while True:
+            began = time.perf_counter()
+            draft = next(drafts, None)
+            if draft is None:
+                return False
+            self.seconds += time.perf_counter() - began
+            self.draft = draft
+            self.final[draft.state.problem] = draft.state.x
+            self._record(draft, draft.scores)
+            if store:
+                store.save(self)
+            bar.update()
+            bar.set_postfix(nfe=f"{self.ledger.nfe.double().mean():.0f}")
+            if not self._fits().all():
+                return True
+
+    def _fits(self) -> Tensor:
+        """Rows (B,) whose next draft stays within the budget."""
+        rows = self.draft.state.problem.cpu()
+        fits = torch.ones(len(rows), dtype=torch.bool)
+        if self.budget.nfe is not None:
+            fits &= self.ledger.nfe[rows] + self.method.nfe(self.model, self.draft).cpu() <= self.budget.nfe
+        if self.budget.verifier_calls is not None:
+            fits &= self.ledger.verifier_calls[rows] < self.budget.verifier_calls
+        return fits
+
+    def _record(self, draft: Draft, scores: dict[str, Tensor]) -> None:
+        rows = draft.state.problem.cpu()
+        samples = self.model.decode(draft.state.x)
+        metrics = self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+        self.trace.append(
+            problem=self.problems.ids[rows],
+            draft=torch.full_like(rows, draft.number),
+            nfe=self.ledger.nfe[rows],
+            verifier_calls=self.ledger.verifier_calls[rows],
+            seconds=torch.full((len(rows),), self.seconds, dtype=torch.float64),
+            **scores,
+            **metrics,
+        )
+        if self.on_draft:
+            self.on_draft(self.model.decode(self.final), self.trace)
+
+    def result(self) -> Result:
+        """All that the run gives back."""
+        return Result(
+            samples=self.model.decode(self.final),
+            ids=self.problems.ids,
+            trace=self.trace,
+            ledger=self.ledger,
+            settings=settings_of(self.method, self.model, self.budget, self.seed),
+            seconds=self.seconds,
+            interrupted=self.interrupted,
+        )

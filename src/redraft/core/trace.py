@@ -1,0 +1,81 @@
+"""The record of a run: one row for each draft of each problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Trace(Mapping[str, Tensor]):
+    """Columns of equal length, by name: problem, draft, nfe, verifier_calls, seconds, and whatever was scored.
+
+    A column that some drafts lack holds NaN there.
+    """
+
+    def __init__(self, columns: dict[str, Tensor] | None = None) -> None:
+        """A trace of the given columns."""
+        self._parts: dict[str, list[Tensor]] = {name: [column] for name, column in (columns or {}).items()}
+        self._rows = len(next(iter(columns.values()))) if columns else 0
+
+    def append(self, **columns: Tensor) -> None:
+        """Add rows; tensors (n,) on any device."""
+        rows = len(next(iter(columns.values())))
+        for name in columns.keys() - self._parts.keys():
+            self._parts[name] = [torch.full((self._rows,), torch.nan)] if self._rows else []
+        for name, parts in self._parts.items():
+            parts.append(columns[name].cpu() if name in columns else torch.full((rows,), torch.nan))
+        self._rows += rows
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        """The columns' names."""
+        return iter(self._parts)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """A column, as numbers; true and false are 1 and 0 where some drafts lack them."""
+        parts = self._parts[name]
+        if len(parts) > 1:
+            parts[:] = [torch.cat(parts)]
+        return parts[0]
+
+    def __eq__(self, other: object) -> bool:
+        """Equal columns, seconds aside."""
+        if not isinstance(other, Trace) or set(self) != set(other):
+            return NotImplemented if not isinstance(other, Trace) else False
+        return all(
+            torch.equal(self[n].double().nan_to_num(), other[n].double().nan_to_num()) for n in self if n != "seconds"
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def by_draft(self, name: str) -> dict[int, Tensor]:
+        """A column's values, split by the draft's number."""
+        drafts = self["draft"]
+        return {number: self[name][drafts == number] for number in sorted(set(drafts.tolist()))}
+
+    def table(self) -> Any:  # noqa: ANN401 - a pyarrow.Table
+        """The trace as a `pyarrow.Table`; `.to_pandas()` if you have pandas."""
+        import pyarrow as pa
+
+        return pa.table({name: self[name].numpy() for name in self})
+
+    def save(self, path: Path) -> None:
+        """Write a Parquet file."""
+        import pyarrow.parquet as pq
+
+        pq.write_table(self.table(), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Trace:
+        """Read a Parquet file."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        return cls({name: torch.tensor(table[name].to_numpy()) for name in table.column_names})

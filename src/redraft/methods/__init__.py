@@ -1,0 +1,1 @@
+"""Spend a budget, yield drafts; one file for each paper."""

@@ -1,0 +1,126 @@
+"""Iterative Partial Refinement (IPR): ahn-ml, "Iterative Partial Refinement", 2026, https://arxiv.org/abs/2605.19317.
+
+    x <- generate(given regions)
+    repeat: S <- k = max(1, floor(ratio |free|)) of the free regions, uniformly without replacement
+            x_S <- noise;  x_S <- generate(S | all others clean)
+
+A random-scan block Gibbs sampler with the network's own conditionals; no verifier. Beyond the paper: regions may be
+selected in other ways, re-noised to a level below 1, and a redraft kept only if the model itself prefers it. Unlike the
+released code, rows are batched, schedules are exact, and several regions may share a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.state import Draft, State, merge
+from redraft.core.streams import Streams
+from redraft.methods.base import Verifier
+from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform, choose
+from redraft.models.base import Model, demand
+from redraft.samplers import Parallel, Sequential, sample
+
+
+@dataclass(frozen=True)
+class IPR:
+    """Re-noise some regions of a finished sample, regenerate them given the rest, repeat.
+
+    The defaults are the paper's settings for Sudoku.
+
+    Attributes:
+        iterations: refinements after the first draft.
+        ratio: share of the free regions that is redrawn, in (0, 1].
+        level: noise level in (0, 1] that they are taken to; the paper's is 1.
+        initial: the sampler of the first draft.
+        refine: the sampler of the refinements.
+        select: which regions to redraw; the paper's are uniform.
+        noise: 'fresh' noise in every round, or the 'fixed' noise of the first draft.
+        keep: None keeps every redraft (paper); a `Disagreement` keeps it only if it has no more of it than before.
+    """
+
+    iterations: int = 50
+    ratio: float = 0.25
+    level: float = 1.0
+    initial: Sequential | Parallel = field(default_factory=Sequential)
+    refine: Sequential | Parallel = field(default_factory=lambda: Sequential(steps_per_region=10, overlap=0.8))
+    select: Uniform | Sweep | Uncertainty | Disagreement = field(default_factory=Uniform)
+    noise: Literal["fresh", "fixed"] = "fresh"
+    keep: Disagreement | None = None
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.iterations < 0:
+            raise RedraftError(f"iterations is {self.iterations}: it must be 0 or more")
+        for name in ("ratio", "level"):
+            if not 0 < getattr(self, name) <= 1:
+                raise RedraftError(f"{name} is {getattr(self, name)}: it must lie in (0, 1]")
+        if self.noise not in ("fresh", "fixed"):
+            raise RedraftError(f"noise is {self.noise!r}: use 'fresh' or 'fixed'")
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """The first draft, unless `draft` is one already, then a refinement for each iteration."""
+        demand(model, "regions", "IPR")
+        while draft.number < self.iterations:
+            advance = self._generate if draft.number < 0 else self._refine
+            draft = replace(advance(model, draft, streams), number=draft.number + 1)
+            yield draft
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """Network rows (B,) of the next draft: exact, by the samplers' formulas."""
+        scoring = self.keep.nfe if self.keep else 0
+        if draft.number < 0:
+            return self.initial.nfe(draft.state.free.sum(1))
+        if self.keep and not draft.carry:
+            scoring *= 2
+        return self.refine.nfe(self._number(draft.state)) + self.select.nfe + scoring
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return self.iterations + 1
+
+    def _number(self, state: State) -> Tensor:
+        """K (B,), in exact arithmetic."""
+        ratio = Fraction(str(self.ratio))
+        return (state.free.sum(1) * ratio.numerator // ratio.denominator).clamp_min(1)
+
+    def _generate(self, model: Model, draft: Draft, streams: Streams) -> Draft:
+        noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
+        return replace(draft, state=sample(self.initial, model, noisy, streams.fold("initial")))
+
+    def _refine(self, model: Model, draft: Draft, streams: Streams) -> Draft:
+        old, number = draft.state, self._number(draft.state)
+        priority = self.select(model, old, number, draft.number, streams)
+        chosen = choose(priority, old.free, number)
+        round_ = streams.fold("round").fold(draft.number)
+        noise = streams.fold("prior") if self.noise == "fixed" else round_.fold("noise")
+        noisy = model.process.renoise(old, chosen, torch.full_like(old.t, self.level), noise)
+        new = sample(self.refine, model, noisy, round_.fold("walk"))
+        return self._kept(model, draft, new, streams) if self.keep else replace(draft, state=new)
+
+    def _kept(self, model: Model, draft: Draft, new: State, streams: Streams) -> Draft:
+        """The new state in the rows where the model disagrees with it no more than with the old."""
+        assert self.keep is not None
+        streams = streams.fold("keep")  # the same noise in every round: scores are compared like with like
+        cached = draft.carry.get("disagreement")
+        before = self._score(model, draft.state, streams) if cached is None else cached
+        after = self._score(model, new, streams)
+        better = after <= before
+        x = merge(better[:, None].expand_as(new.t), new.x, draft.state.x)
+        score = torch.where(better, after, before)
+        return replace(
+            draft,
+            state=new.to(x, new.t),
+            carry={"disagreement": score},
+            scores={"disagreement": score, "kept": better.float()},
+        )
+
+    def _score(self, model: Model, state: State, streams: Streams) -> Tensor:
+        assert self.keep is not None
+        return (self.keep.measure(model, state, streams) * state.free).sum(1) / state.free.sum(1)

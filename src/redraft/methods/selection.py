@@ -1,0 +1,151 @@
+"""Which regions of a finished draft to redraw next: priorities (B, R), the highest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.state import State
+from redraft.core.streams import Streams
+from redraft.models.base import Model, demand
+
+
+class Selection(Protocol):
+    """Gives each region a priority."""
+
+    @property
+    def nfe(self) -> int:
+        """Network rows that one call takes."""
+
+    def __call__(self, model: Model, state: State, number: Tensor, round_: int, streams: Streams) -> Tensor:
+        """Priorities (B, R) of the regions of a clean `state`.
+
+        Args:
+            model: may be evaluated, `nfe` times a row.
+            state: the draft to choose from; what is chosen of frozen regions is ignored.
+            number: how many regions (B,) will be taken.
+            round_: the refinement's number, from 0.
+            streams: the run's streams, the same in every round.
+        """
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Regions at random, each set of them as likely as any other (the paper's choice)."""
+
+    nfe = 0
+
+    def __call__(self, model: Model, state: State, number: Tensor, round_: int, streams: Streams) -> Tensor:
+        """Priorities (B, R)."""
+        return streams.fold("select").fold(round_).uniform(state.t.shape[1:])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A low-discrepancy order: regions are redrawn in turn, in a new random order each time all have had theirs."""
+
+    nfe = 0
+
+    def __call__(self, model: Model, state: State, number: Tensor, round_: int, streams: Streams) -> Tensor:
+        """Priorities (B, R)."""
+        free = state.free.sum(1)
+        rounds = (free + number - 1) // number
+        order = streams.fold("sweep").fold(round_ // rounds).uniform(state.t.shape[1:])
+        rank = torch.where(state.free, order, torch.inf).argsort(1).argsort(1)
+        return -((rank - (round_ % rounds * number)[:, None]) % free[:, None]).double()
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Regions that the network is least sure of when they are lightly re-noised, at random in proportion.
+
+    Attributes:
+        level: noise level in (0, 1) at which to ask.
+        sharpness: regions are drawn with probability proportional to uncertainty ** (2 * sharpness); 0 is uniform.
+    """
+
+    level: float = 0.1
+    sharpness: float = 1.0
+    nfe = 1
+
+    def __post_init__(self) -> None:
+        """Reject levels outside (0, 1)."""
+        _check_level(self.level)
+
+    def __call__(self, model: Model, state: State, number: Tensor, round_: int, streams: Streams) -> Tensor:
+        """Priorities (B, R)."""
+        demand(model, "uncertainty", "selection by uncertainty")
+        streams = streams.fold("uncertainty").fold(round_)
+        noisy = _renoised(model, state, self.level, streams)
+        uncertainty = model.predict(noisy).uncertainty
+        assert uncertainty is not None
+        return _in_proportion(uncertainty**2, self.sharpness, streams)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Regions that the network would draw otherwise: re-noise all, predict, compare; at random in proportion.
+
+    The mean squared difference between a region and its prediction from a noisy copy, all others noisy too, is a
+    pseudo-likelihood of the region under the model, up to sign and constants.
+
+    Attributes:
+        level: noise level in (0, 1) to which all free regions are re-noised; the higher, the more context decides.
+        sharpness: regions are drawn with probability proportional to disagreement ** sharpness; 0 is uniform.
+        draws: how many noisy copies are averaged.
+    """
+
+    level: float = 0.7
+    sharpness: float = 1.0
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        _check_level(self.level)
+        if self.draws < 1:
+            raise RedraftError(f"draws is {self.draws}: it must be 1 or more")
+
+    @property
+    def nfe(self) -> int:
+        """Network rows that one call takes."""
+        return self.draws
+
+    def __call__(self, model: Model, state: State, number: Tensor, round_: int, streams: Streams) -> Tensor:
+        """Priorities (B, R)."""
+        streams = streams.fold("disagreement").fold(round_)
+        return _in_proportion(self.measure(model, state, streams), self.sharpness, streams)
+
+    def measure(self, model: Model, state: State, streams: Streams) -> Tensor:
+        """The disagreement (B, R) of each region of a clean state."""
+        total = torch.zeros_like(state.t)
+        for draw in range(self.draws):
+            clean = model.predict(_renoised(model, state, self.level, streams.fold(draw))).clean
+            total += (clean - state.x).square().flatten(2).mean(2)
+        return total / self.draws
+
+
+def choose(priority: Tensor, free: Tensor, number: Tensor) -> Tensor:
+    """The `number` (B,) free regions of highest priority, (B, R) bool."""
+    rank = torch.where(free, priority, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(1)
+    return free & (rank < number[:, None])
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise RedraftError(f"level is {level}: it must lie between 0 and 1")
+
+
+def _renoised(model: Model, state: State, level: float, streams: Streams) -> State:
+    levels = torch.full_like(state.t, level)
+    noisy: State = model.process.renoise(state, state.free, levels, streams.fold("renoise"))
+    return noisy
+
+
+def _in_proportion(weight: Tensor, sharpness: float, streams: Streams) -> Tensor:
+    """Gumbel-perturbed log weights: their top k are a draw without replacement in proportion to the weights."""
+    noise = streams.fold("gumbel").gumbel(weight.shape[1:])
+    return sharpness * weight.double().clamp_min(1e-12).log() + noise

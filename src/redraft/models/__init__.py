@@ -1,0 +1,1 @@
+"""A network with its process and its codec; one file for each family."""

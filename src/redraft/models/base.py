@@ -1,0 +1,47 @@
+"""A network with its process and its codec."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.state import Prediction, State
+
+
+class Model(Protocol):
+    """What a method or a sampler may ask of a model.
+
+    Attributes:
+        name: how users call it.
+        process: the forward noising and the reverse steps that its network was trained for.
+        shape: (R, *region), the shape of a row.
+        offers: what it can do beyond predicting clean data, such as `"regions"` (a noise level per region),
+            `"uncertainty"`, `"variance"`, `"logits"`, `"gradient"`.
+        graph: which regions depend on one another, (R, R) bool, or None.
+    """
+
+    name: str
+    process: Any
+    shape: tuple[int, ...]
+    offers: frozenset[str]
+    graph: Tensor | None
+
+    def predict(self, state: State) -> Prediction:
+        """One network evaluation for each row."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Pixels, text or boards of clean values (B, R, *region)."""
+
+    def encode(self, samples: Tensor) -> Tensor:
+        """Clean values (B, R, *region) of samples as `decode` gives them."""
+
+
+def demand(model: Model, feature: str, wanted_by: str) -> None:
+    """Raise the error that says what `model` lacks, unless it offers `feature`."""
+    if feature not in model.offers:
+        raise RedraftError(
+            f"{wanted_by} needs a model that offers {feature!r}; {model.name!r} offers "
+            f"{', '.join(sorted(model.offers)) or 'nothing beyond clean predictions'}"
+        )

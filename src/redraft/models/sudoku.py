@@ -1,0 +1,66 @@
+"""The reference model of the `sudoku` task: a board of handwritten digits with a noise level for each cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from redraft.core.state import Prediction, State, expand
+from redraft.models.nets.board import BoardNet
+from redraft.models.weights import load_network, pick_device
+from redraft.processes.flow import RectifiedFlow
+from redraft.tasks.boards import PEERS
+
+DATA_STD = 0.75
+
+
+class SudokuModel:
+    """A `BoardNet` under rectified flow; samples are boards of pictures (B, 81, side, side) in [-1, 1]."""
+
+    offers = frozenset({"regions", "uncertainty", "graph", "gradient"})
+
+    def __init__(self, net: BoardNet, name: str = "sudoku") -> None:
+        """Wrap a network; its device is the model's."""
+        side = round(net.config["pixels"] ** 0.5)
+        self.net, self.name, self.process = net, name, RectifiedFlow()
+        self.shape = (81, side, side)
+        self.graph = torch.from_numpy(PEERS)
+        self.digest: str | None = None
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None = None) -> SudokuModel:
+        """The model in a folder that `redraft train sudoku` wrote."""
+        net = load_network(BoardNet, folder).to(pick_device(device))
+        assert isinstance(net, BoardNet)
+        return cls(net, folder.name)
+
+    def predict(self, state: State) -> Prediction:
+        """One network evaluation for each row; uncertainty is the predicted RMS error of a cell's clean values."""
+        z = state.x.flatten(2)
+        raw, log_variance, _ = self.net(z, state.t)
+        skip, out = preconditioning(state.t)
+        clean = expand(skip, z) * z + expand(out, z) * raw
+        return Prediction(
+            clean.view_as(state.x),
+            uncertainty=out * (log_variance / 2).exp(),
+        )
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Samples are the clean values themselves."""
+        return x.clamp(-1, 1)
+
+    def encode(self, samples: Tensor) -> Tensor:
+        """Clean values are the samples themselves."""
+        return samples
+
+
+def preconditioning(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (skip, out) of z and of the network in the clean prediction, after Karras et al. 2022.
+
+    With z = (1 - t) x + t e and data of standard deviation s: skip = (1 - t) s^2 / v and out = t s / sqrt(v), v = (1 - t)^2 s^2 + t^2, which
+    is the best linear guess and its error.
+    """
+    variance = (1 - t) ** 2 * DATA_STD**2 + t**2
+    return (1 - t) * DATA_STD**2 / variance, t * DATA_STD / variance.sqrt()

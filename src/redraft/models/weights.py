@@ -1,0 +1,61 @@
+"""Networks in folders: config.json, model.safetensors and a card, README.md. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from redraft.core.errors import RedraftError
+
+SHIPPED = Path(__file__).parent.parent / "weights"
+
+
+def save_network(net: nn.Module, folder: Path, card: str, extra: dict[str, Any] | None = None) -> None:
+    """Write `net`, whose `config` rebuilds it, into `folder`, with the text of its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
+    config = {"network": type(net).__name__, "config": net.config, **(extra or {})}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "README.md").write_text(card)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json.
+
+    Raises:
+        RedraftError: there is none, or it is broken.
+    """
+    path = folder / "config.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise RedraftError(f"{path} cannot be read as a model's configuration: {error}") from error
+
+
+def load_network(kind: type[nn.Module], folder: Path) -> nn.Module:
+    """The network of class `kind` in `folder`, ready to evaluate, without gradients.
+
+    Raises:
+        RedraftError: the folder holds another network, or the file is damaged, pickled or of other shapes.
+    """
+    config = read_config(folder)
+    path = folder / "model.safetensors"
+    if config.get("network") != kind.__name__:
+        raise RedraftError(f"{folder} holds a {config.get('network')!r}, not a {kind.__name__!r}")
+    try:
+        net = kind(**config["config"])
+        net.load_state_dict(load_file(path))
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RedraftError(f"{path} cannot be loaded as the safetensors of {kind.__name__}: {first}") from error
+    return net.eval().requires_grad_(False)
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The named device, or a GPU if there is one, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,0 +1,1 @@
+"""Forward noising and reverse steps, without a network."""

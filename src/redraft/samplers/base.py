@@ -1,0 +1,52 @@
+"""What all samplers share: the protocol, and the loop that walks every row to its end."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from redraft.core.state import State
+from redraft.core.streams import Streams
+from redraft.models.base import Model
+
+
+class Walk(Protocol):
+    """A state on its way to clean, with all that its sampler carries over, by rows."""
+
+    state: State
+
+    @property
+    def done(self) -> Tensor:
+        """Rows (B,) that have arrived."""
+
+
+class Sampler(Protocol):
+    """Walks states from noise to clean; regions at level 0 are context and stay as they are."""
+
+    def init(self, model: Model, state: State, streams: Streams) -> Any:  # noqa: ANN401 - its own kind of Walk
+        """The walk at its start."""
+
+    def step(self, model: Model, walk: Any, streams: Streams) -> Any:  # noqa: ANN401
+        """The walk one step on."""
+
+    def nfe(self, regions: Tensor) -> Tensor:
+        """Network rows (B,) that a walk over `regions` (B,) noisy regions takes."""
+
+
+def sample(sampler: Sampler, model: Model, state: State, streams: Streams) -> State:
+    """Walk every row to its end; a row that arrives leaves the batch, so it costs nothing more."""
+    walk = sampler.init(model, state, streams)
+    rows = torch.arange(len(state), device=state.x.device)
+    arrived: list[tuple[Tensor, State]] = []
+    while True:
+        done = walk.done
+        if done.any():
+            arrived.append((rows[done], walk.state[done]))
+            rows, streams, walk = rows[~done], streams[~done], walk[~done]
+        if not len(rows):
+            break
+        walk = sampler.step(model, walk, streams)
+    order = torch.cat([r for r, _ in arrived]).argsort()
+    return State.cat([s for _, s in arrived])[order]

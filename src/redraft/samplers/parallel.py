@@ -1,0 +1,91 @@
+"""All noisy regions walk together: Euler steps of the process, or Heun steps of its deterministic flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.rows import Rows
+from redraft.core.state import State, expand
+from redraft.core.streams import Streams
+from redraft.models.base import Model
+
+
+@dataclass(frozen=True)
+class ParallelWalk(Rows):
+    """`top` (B, R): each region's level at the start; `step` (B,): steps done; `steps` (B,): steps in all."""
+
+    state: State
+    top: Tensor
+    step: Tensor
+    steps: Tensor
+
+    @property
+    def done(self) -> Tensor:
+        """Rows (B,) that have arrived."""
+        return self.step >= self.steps
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Every region goes from its own level to 0 in equal steps.
+
+    Attributes:
+        steps: how many.
+        order: 1 for the process's own step (Euler), 2 for Heun's, which calls the network twice a step but once in the
+            last and asks for stochasticity 0.
+        stochasticity: 0 deterministic, 1 ancestral.
+        temperature: scale of the noise that is added.
+    """
+
+    steps: int = 50
+    order: int = 1
+    stochasticity: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.steps < 1:
+            raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
+        if self.order not in (1, 2):
+            raise RedraftError(f"order is {self.order}: use 1 (Euler) or 2 (Heun)")
+        if self.order == 2 and self.stochasticity > 0:
+            raise RedraftError("Heun's steps (order=2) are deterministic: set stochasticity=0 or order=1")
+
+    def nfe(self, regions: Tensor) -> Tensor:
+        """Network rows (B,) of a walk over `regions` (B,) noisy regions."""
+        return (regions > 0) * (self.steps * self.order - (self.order - 1))
+
+    def init(self, model: Model, state: State, streams: Streams) -> ParallelWalk:
+        """The walk at its start; rows without a noisy region have arrived."""
+        steps = (state.t > 0).any(1) * self.steps
+        return ParallelWalk(state, state.t, torch.zeros_like(steps), steps)
+
+    def step(self, model: Model, walk: ParallelWalk, streams: Streams) -> ParallelWalk:
+        """One step: one network evaluation, or two."""
+        state, process = walk.state, model.process
+        t_next = walk.top * (1 - (walk.step + 1) / walk.steps)[:, None]
+        prediction = model.predict(state)
+        if self.order == 1:
+            noise = streams.fold("parallel").fold(walk.step)
+            after = process.step(state, prediction, t_next, noise, self.stochasticity, self.temperature)
+        else:
+            after = _heun(model, state, process.velocity(state, prediction), t_next)
+        return replace(walk, state=after, step=walk.step + 1)
+
+
+def _heun(model: Model, state: State, velocity: Tensor, t_next: Tensor) -> State:
+    """Z + h (v(z, t) + v(z + h v, t*)) / 2; Euler's step for rows at their last, where v(., 0) is not defined."""
+    h = expand(t_next - state.t, state.x)
+    euler = state.to(state.x + h * velocity, t_next)
+    more = (t_next > 0).any(1)
+    if not more.any():
+        return euler
+    at_end = euler[more]
+    second = model.process.velocity(at_end, model.predict(at_end))
+    x = euler.x.clone()
+    x[more] = state.x[more] + h[more] * (velocity[more] + second) / 2
+    return euler.to(x, t_next)

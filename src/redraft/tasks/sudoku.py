@@ -1,0 +1,112 @@
+"""Sudoku in handwriting: complete a board of pictures so that every row, column and box holds each digit once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError, unknown
+from redraft.models.nets.reader import Reader
+from redraft.tasks.base import Problems
+from redraft.tasks.boards import conflicts, corruption, dig, random_board, violations
+from redraft.tasks.glyphs import glyphs, load_reader
+
+GIVEN = {"easy": (54, 80), "medium": (27, 53), "hard": (0, 26)}
+KINDS = (*GIVEN, "extreme", "corrupted")
+SPLITS = {"train": 0, "test": 1}
+
+
+@dataclass(frozen=True)
+class Sudoku:
+    """Boards (81, side, side) of handwritten digits, some of them given.
+
+    Attributes:
+        mnist: a folder with MNIST's files, or 'download', for 28x28 digits; scikit-learn's 8x8 if not given.
+    """
+
+    mnist: str | None = None
+    name = "sudoku"
+
+    def problems(
+        self, n: int, seed: int = 0, split: str = "test", difficulty: str = "hard", swaps: int = 5
+    ) -> Problems:
+        """`n` puzzles; number i follows from (seed, split, difficulty, i) alone.
+
+        Args:
+            n: how many.
+            seed: of the boards, the givens and the pictures.
+            split: 'train' or 'test'; each draws with its own pictures and its own boards.
+            difficulty: 'easy', 'medium' or 'hard' with 54-80, 27-53 or 0-26 given cells; 'extreme' with so few that
+                none can go while the solution is still the only one; 'corrupted', full boards to be put right, with no
+                cell given.
+            swaps: of 'corrupted', how often two cells in different rows and columns are exchanged (SRM's K).
+        """
+        if difficulty not in KINDS:
+            raise unknown("difficulty", difficulty, KINDS)
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+        if n < 1:
+            raise RedraftError(f"n is {n}: ask for 1 puzzle or more")
+        made = [_puzzle(seed, split, difficulty, swaps, number) for number in range(n)]
+        boards, given, order, uniform = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
+        solution = boards.long()
+        pictures = glyphs(split, self.mnist).draw(solution, uniform)
+        rows = torch.arange(n)[:, None]
+        ids = (((SPLITS[split] * 2**20 + seed) * len(KINDS) + KINDS.index(difficulty)) << 24) + torch.arange(n)
+        return Problems(
+            ids=ids,
+            x=pictures[rows, order],
+            frozen=given,
+            facts={"solution": solution, "unique": torch.full((n,), difficulty == "extreme")},
+        )
+
+    def evaluate(self, samples: Tensor, problems: Problems) -> dict[str, Tensor]:
+        """Metrics (P,) of boards (P, 81, side, side).
+
+        Returns:
+            valid: each row, column and box holds each digit once; solved: equals the solution (NaN where there may be
+            more); givens_kept: given cells are unchanged; violations: sum over units and digits of |count - 1|;
+            confidence: the reader's, in its least sure cell.
+        """
+        boards, confidence = self.read(samples)
+        wrong = torch.from_numpy(violations(boards.numpy()))
+        frozen = problems.frozen
+        same = (samples.cpu() == problems.x).flatten(2).all(2) | ~frozen
+        solved = (boards == problems.facts["solution"]).all(1).double()
+        return {
+            "valid": wrong == 0,
+            "solved": torch.where(problems.facts["unique"], solved, torch.nan),
+            "givens_kept": same.all(1),
+            "violations": wrong,
+            "confidence": confidence.min(1).values,
+        }
+
+    def read(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Digits 1..9 (P, 81) and the reader's confidence (P, 81) of boards of pictures."""
+        reader: Reader = load_reader(mnist=self.mnist)
+        logits = torch.cat([reader(part) for part in torch.split(samples.cpu().flatten(0, 1), 8192)])
+        best = logits[:, 1:].softmax(-1).max(-1)
+        shape = samples.shape[:2]
+        return best.indices.view(shape) + 1, best.values.view(shape)
+
+    def conflicts(self, samples: Tensor) -> Tensor:
+        """Cells (P, 81) that break a rule, for pictures and for verifiers that give blame."""
+        return torch.from_numpy(conflicts(self.read(samples)[0].numpy()))
+
+
+def _puzzle(seed: int, split: str, difficulty: str, swaps: int, number: int) -> tuple[Any, ...]:
+    """The solution (81,), the given cells (81,), where each cell's picture comes from (81,), picture choices (81,)."""
+    rng = np.random.default_rng([seed, SPLITS[split], KINDS.index(difficulty), number])
+    board, order = random_board(rng), np.arange(81)
+    if difficulty == "extreme":
+        given = dig(board, rng)
+    elif difficulty == "corrupted":
+        given, order = np.zeros(81, dtype=bool), corruption(swaps, rng)
+    else:
+        low, high = GIVEN[difficulty]
+        given = rng.permutation(81) < rng.integers(low, high + 1)
+    return board, given, order, rng.uniform(size=81)

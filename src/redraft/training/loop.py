@@ -1,0 +1,130 @@
+"""The loop that every recipe runs in: seeded steps, moving average, checkpoints, progress."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from redraft.core.errors import RedraftError
+
+Loss = Callable[[int], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is optimised.
+
+    Attributes:
+        steps: optimiser steps in all.
+        rate: peak learning rate of AdamW, after `warmup` steps, held until it falls linearly to 0.
+        warmup: steps of linear rise.
+        decay: share of the steps, at the end, over which the rate falls.
+        average: decay of the exponential moving average of the weights.
+        every: seconds between checkpoints.
+    """
+
+    steps: int
+    rate: float = 3e-3
+    warmup: int = 200
+    decay: float = 0.4
+    average: float = 0.999
+    every: float = 60.0
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        fall = (self.steps - step) / max(1, self.decay * self.steps)
+        return self.rate * min(1.0, (step + 1) / self.warmup, fall)
+
+
+def fit(net: nn.Module, loss: Loss, schedule: Schedule, checkpoint: Path | None, title: str) -> nn.Module:
+    """Train `net` and return it with the averaged weights.
+
+    `loss(step)` gives the terms of the loss, by name; all it draws must follow from the step's number, so that a run
+    that was stopped goes on as if it had not been.
+
+    Args:
+        net: trained in place.
+        loss: the terms (scalars) to sum.
+        schedule: steps and rates.
+        checkpoint: a safetensors file to go on from and to write to, or None.
+        title: of the progress bar.
+    """
+    optimizer = torch.optim.AdamW(net.parameters(), schedule.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    average = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    first = _resume(net, optimizer, average, checkpoint)
+    with tqdm(total=schedule.steps, initial=first, desc=title, dynamic_ncols=True) as bar:
+        saved = bar.format_dict["elapsed"]
+        shown: dict[str, float] = {}
+        for step in range(first, schedule.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate_at(step)
+            terms = loss(step)
+            total = torch.stack(list(terms.values())).sum()
+            if not total.isfinite():
+                raise RedraftError(f"the loss is {total.item()} at step {step}: lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            _average(average, net, min(schedule.average, (step + 1) / (step + 10)))
+            shown = {n: 0.98 * shown.get(n, v.item()) + 0.02 * v.item() for n, v in terms.items()}
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            elapsed = bar.format_dict["elapsed"]
+            if checkpoint and (elapsed - saved > schedule.every or step + 1 == schedule.steps):
+                _save(net, optimizer, average, step + 1, checkpoint)
+                saved = elapsed
+    net.load_state_dict(average)
+    return net.eval()
+
+
+def _average(average: dict[str, Tensor], net: nn.Module, decay: float) -> None:
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
+
+
+def _save(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    step: int,
+    path: Path,
+) -> None:
+    state = optimizer.state_dict()["state"]
+    tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.items()}
+    tensors |= {f"optimizer.{i}.{k}": v for i, slots in state.items() for k, v in slots.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"step": json.dumps(step)})
+    os.replace(part, path)
+
+
+def _resume(net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], path: Path | None) -> int:
+    """Load a checkpoint if there is one; the step to go on with."""
+    if path is None or not path.exists():
+        return 0
+    tensors = load_file(path, device=str(next(net.parameters()).device))
+    net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+    average.update({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
+    with safe_open(path, "pt") as file:
+        return int(json.loads(file.metadata()["step"]))

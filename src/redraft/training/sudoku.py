@@ -1,0 +1,122 @@
+"""Train the reference model of the `sudoku` task."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from redraft.core.errors import RedraftError
+from redraft.models.nets.board import BoardNet
+from redraft.models.sudoku import preconditioning
+from redraft.models.weights import pick_device, save_network
+from redraft.tasks.boards import random_board, shuffle_boards
+from redraft.tasks.digits import load_digits
+from redraft.tasks.glyphs import Glyphs, load_reader
+from redraft.training.levels import mean_beta, mid_walk
+from redraft.training.loop import Schedule, fit
+
+PRESETS = {"cpu": (9_500, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
+
+
+@dataclass(frozen=True)
+class TrainSudoku:
+    """Train the denoiser of handwritten Sudoku boards.
+
+    Attributes:
+        preset: 'cpu' for two cores (about 75 minutes), 'gpu' for one GPU, 'smoke' to try it in a minute.
+        out: folder for the weights and their card; a run that was stopped goes on from its checkpoint there.
+        steps: optimiser steps, instead of the preset's.
+        batch: boards a step, instead of the preset's.
+        boards: random full boards to start from; each use is a random symmetry of one.
+        mixed: share of the boards with levels by SRM's mean-beta scheme; the others' are as a walk meets them.
+        guide: weight of the digit head's cross-entropy.
+        seed: of all randomness.
+        device: such as 'cuda'; a GPU if there is one when not given.
+        mnist: a folder with MNIST's files, or 'download'; scikit-learn's digits if not given.
+        compile: fuse the network's operations (needs a C++ compiler).
+    """
+
+    preset: str = "cpu"
+    out: Path = Path("runs/sudoku")
+    steps: int | None = None
+    batch: int | None = None
+    boards: int = 20_000
+    mixed: float = 0.3
+    guide: float = 1.0
+    seed: int = 0
+    device: str | None = None
+    mnist: str | None = None
+    compile: bool = field(default_factory=lambda: shutil.which("c++") is not None)
+
+    def run(self) -> BoardNet:
+        """Train, write the folder with weights and card, evaluate."""
+        if self.preset not in PRESETS:
+            raise RedraftError(f"unknown preset {self.preset!r}: use one of {', '.join(PRESETS)}")
+        steps, batch = PRESETS[self.preset]
+        settings = replace(self, steps=self.steps or steps, batch=self.batch or batch)
+        return _Recipe(settings).run()
+
+
+class _Recipe:
+    """The data and the loss of one run."""
+
+    def __init__(self, settings: TrainSudoku) -> None:
+        self.settings, self.device = settings, pick_device(settings.device)
+        digits = load_digits("train", settings.mnist)
+        self.glyphs = Glyphs.legible(digits, load_reader(mnist=settings.mnist), copies=24, seed=settings.seed)
+        rng = np.random.default_rng(settings.seed)
+        count = tqdm(range(settings.boards), desc="boards", dynamic_ncols=True)
+        self.boards = np.stack([random_board(rng) for _ in count])
+        torch.manual_seed(settings.seed)
+        self.net = BoardNet(pixels=digits.side**2).to(self.device)
+        self.forward = torch.compile(self.net) if settings.compile else self.net
+
+    def run(self) -> BoardNet:
+        """Train and write."""
+        settings = self.settings
+        assert settings.steps
+        checkpoint = settings.out / "checkpoint.safetensors"
+        fit(self.net, self.loss, Schedule(settings.steps), checkpoint, "sudoku")
+        save_network(self.net, settings.out, "", {"model": "sudoku"})
+        return self.net
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """The terms of one step's loss."""
+        boards, x, t, noise = (value.to(self.device) for value in self.data(step))
+        z = (1 - t)[..., None] * x + t[..., None] * noise
+        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        with bf16:
+            raw, log_variance, digits = self.forward(z, t)
+        free = t > 0
+        skip, out = (weight[free][:, None] for weight in preconditioning(t))
+        target = (x[free] - skip * z[free]) / out.clamp_min(1e-3)
+        error = (raw.float()[free] - target).square().mean(-1)
+        spread = log_variance.float()[free]
+        moving = 1 + 3 * (t[free] < 1)  # few cells are on their way, and theirs is the finer drawing
+        labels = (boards - 1).flatten()
+        return {
+            "clean": (moving * error).sum() / moving.sum(),
+            "uncertainty": 0.05 * (spread + error.detach() * (-spread).exp()).mean(),
+            "digits": self.settings.guide
+            * torch.stack([F.cross_entropy(d.float().flatten(0, 1), labels) for d in digits]).mean(),
+        }
+
+    def data(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boards (B, 81), their pictures (B, 81, pixels), levels (B, 81) and noise (B, 81, pixels) of a step."""
+        batch = self.settings.batch
+        assert batch
+        rng = np.random.default_rng([self.settings.seed, 1, step])
+        boards = shuffle_boards(self.boards[rng.integers(len(self.boards), size=batch)], rng)
+        mixed = rng.uniform(size=(batch, 1)) < self.settings.mixed
+        levels = np.where(mixed, mean_beta(batch, 81, rng), mid_walk(batch, 81, rng, most=12))
+        digits = torch.from_numpy(boards).long()
+        x = self.glyphs.draw(digits, torch.from_numpy(rng.uniform(size=boards.shape))).flatten(2)
+        noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
+        return digits, x, torch.from_numpy(levels).float(), noise
