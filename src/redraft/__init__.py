@@ -1,27 +1,46 @@
 """Inference-time scaling of diffusion models: better samples for more compute, counted one way."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from typing import Any
+if TYPE_CHECKING:
+    from redraft.core.errors import RedraftError
+    from redraft.core.ledger import Budget, Ledger
+    from redraft.core.registry import METHODS, MODELS, TASKS
+    from redraft.core.result import Result
+    from redraft.core.run import run
+    from redraft.methods.ipr import IPR
+    from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
+    from redraft.models.load import load_model
+    from redraft.samplers import Parallel, Sequential
+    from redraft.tasks.load import load_task
 
-from redraft.core.errors import RedraftError
-from redraft.core.ledger import Budget, Ledger
-from redraft.core.registry import METHODS, MODELS, TASKS
-from redraft.core.result import Result
-from redraft.core.run import run
-from redraft.methods.ipr import IPR
-from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
-from redraft.models.load import load_model
-from redraft.samplers import Parallel, Sequential
+_HOME = {
+    "core.errors": ("RedraftError",),
+    "core.ledger": ("Budget", "Ledger"),
+    "core.registry": ("METHODS", "MODELS", "TASKS"),
+    "core.result": ("Result",),
+    "core.run": ("run",),
+    "methods.ipr": ("IPR",),
+    "methods.selection": ("Disagreement", "Sweep", "Uncertainty", "Uniform"),
+    "models.load": ("load_model",),
+    "samplers": ("Parallel", "Sequential"),
+    "tasks.load": ("load_task",),
+}
 
 
-def load_task(name: str, **settings: Any) -> Any:  # noqa: ANN401 - tasks have methods of their own
-    """A task by name (see `redraft list`), with its own settings.
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import what is asked for now, so that `import redraft` stays quick."""
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"redraft.{module}"), name)
+    raise AttributeError(f"module 'redraft' has no attribute {name!r}")
 
-    Raises:
-        RedraftError: unknown name.
-    """
-    return TASKS[name](**settings)
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 __all__ = [

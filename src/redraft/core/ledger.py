@@ -24,6 +24,11 @@ class Budget:
     nfe: int | None = None
     verifier_calls: int | None = None
 
+    def __str__(self) -> str:
+        """The ceilings there are, in words."""
+        words = {"nfe": "NFE", "verifier_calls": "verifier calls"}
+        return " and ".join(f"{value} {words[name]}" for name, value in vars(self).items() if value is not None)
+
     def __post_init__(self) -> None:
         """Reject ceilings below one."""
         for name, value in vars(self).items():

@@ -20,7 +20,8 @@ class Registry(Mapping[str, Any]):
         """A registry of things of one `kind`, such as 'model'."""
         self.kind, self._builtin = kind, targets
 
-    def _targets(self) -> dict[str, str]:
+    def targets(self) -> dict[str, str]:
+        """Where each name's object lives."""
         extra = {point.name: point.value for point in entry_points(group=f"redraft.{self.kind}s")}
         return extra | self._builtin
 
@@ -30,7 +31,7 @@ class Registry(Mapping[str, Any]):
         Raises:
             RedraftError: there is none; the nearest name is suggested.
         """
-        targets = self._targets()
+        targets = self.targets()
         if name not in targets:
             raise unknown(self.kind, name, targets)
         module, _, attribute = targets[name].partition(":")
@@ -38,11 +39,11 @@ class Registry(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         """All names, sorted."""
-        return iter(sorted(self._targets()))
+        return iter(sorted(self.targets()))
 
     def __len__(self) -> int:
         """How many names there are."""
-        return len(self._targets())
+        return len(self.targets())
 
 
 MODELS = Registry("model", {"sudoku": "redraft.models.sudoku:SudokuModel"})

@@ -38,7 +38,7 @@ def run(
     seed: int = 0,
     start: Tensor | None = None,
     evaluate: Evaluate | None = None,
-    on_draft: Callable[[Tensor, Trace], None] | None = None,
+    on_draft: Callable[[Tensor, Trace], bool | None] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool | None = None,
 ) -> Result:
@@ -53,7 +53,7 @@ def run(
         seed: with a problem's id it fixes all of that problem's randomness, in any batch.
         start: samples (P, ...) to go on from, in place of a first draft; given regions are set to what was given.
         evaluate: metrics to read off every draft into the trace, such as `task.evaluate`; not counted as compute.
-        on_draft: called after every draft with the samples so far (P, ...) and the trace.
+        on_draft: called after every draft with the samples so far (P, ...) and the trace; True ends the run.
         checkpoint: folder; a run that was killed and is started again with the same arguments goes on from its last
             finished draft and ends with the same result.
         progress: show a bar; by default when a person looks at the terminal.
@@ -112,7 +112,7 @@ class _Session:
     budget: Budget
     seed: int
     evaluate: Evaluate | None
-    on_draft: Callable[[Tensor, Trace], None] | None
+    on_draft: Callable[[Tensor, Trace], bool | None] | None
     interrupted: bool = False
     seconds: float = 0.0
     trace: Trace = field(default_factory=Trace)
@@ -167,7 +167,7 @@ class _Session:
                 return
         if not len(self.trace):
             need, given = int(self.method.nfe(self.model, self.draft).min()), self.budget
-            raise RedraftError(f"the budget {given} is too small for one draft, which takes {need} NFE")
+            raise RedraftError(f"the budget of {given} is too small for one draft, which takes {need} NFE")
 
     def _advance(self, drafts: Any, store: Checkpoint | None, bar: Any) -> bool:  # noqa: ANN401
         """Draft until some row's budget ends (True) or the method does (False)."""
@@ -179,13 +179,13 @@ class _Session:
             self.seconds += time.perf_counter() - began
             self.draft = draft
             self.final[draft.state.problem] = draft.state.x
-            self._record(draft, draft.scores)
+            last = self._record(draft, draft.scores)
             if store:
                 store.save(self)
             bar.update()
             bar.set_postfix(nfe=f"{self.ledger.nfe.double().mean():.0f}")
-            if not self._fits().all():
-                return True
+            if last or not self._fits().all():
+                return not last
 
     def _fits(self) -> Tensor:
         """Rows (B,) whose next draft stays within the budget."""
@@ -197,7 +197,8 @@ class _Session:
             fits &= self.ledger.verifier_calls[rows] < self.budget.verifier_calls
         return fits
 
-    def _record(self, draft: Draft, scores: dict[str, Tensor]) -> None:
+    def _record(self, draft: Draft, scores: dict[str, Tensor]) -> bool:
+        """Write the draft into the trace and show it; whether it is to be the last."""
         rows = draft.state.problem.cpu()
         samples = self.model.decode(draft.state.x)
         metrics = self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
@@ -210,8 +211,7 @@ class _Session:
             **scores,
             **metrics,
         )
-        if self.on_draft:
-            self.on_draft(self.model.decode(self.final), self.trace)
+        return bool(self.on_draft and self.on_draft(self.model.decode(self.final), self.trace))
 
     def result(self) -> Result:
         """All that the run gives back."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +13,7 @@ from torch import nn
 
 from redraft.core.errors import RedraftError
 
+Net = TypeVar("Net", bound=nn.Module)
 SHIPPED = Path(__file__).parent.parent / "weights"
 
 
@@ -37,7 +39,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RedraftError(f"{path} cannot be read as a model's configuration: {error}") from error
 
 
-def load_network(kind: type[nn.Module], folder: Path) -> nn.Module:
+def load_network(kind: type[Net], folder: Path) -> Net:
     """The network of class `kind` in `folder`, ready to evaluate, without gradients.
 
     Raises:
@@ -54,6 +56,11 @@ def load_network(kind: type[nn.Module], folder: Path) -> nn.Module:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RedraftError(f"{path} cannot be loaded as the safetensors of {kind.__name__}: {first}") from error
     return net.eval().requires_grad_(False)
+
+
+def digest(folder: Path) -> str:
+    """Twelve hexadecimal digits that tell the folder's weights apart."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
 def pick_device(device: str | None) -> torch.device:

@@ -19,9 +19,7 @@ LEGIBLE = 0.9  # least probability that the reader must give to the true digit
 
 def load_reader(folder: Path | None = None, mnist: str | None = None) -> Reader:
     """The reader in `folder`, or the one that ships for the kind of digits."""
-    net = load_network(Reader, folder or SHIPPED / ("reader-mnist" if mnist else "reader"))
-    assert isinstance(net, Reader)
-    return net
+    return load_network(Reader, folder or SHIPPED / ("reader-mnist" if mnist else "reader"))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from redraft.core.errors import RedraftError
 from redraft.models.nets.board import BoardNet
 from redraft.models.sudoku import preconditioning
-from redraft.models.weights import pick_device, save_network
+from redraft.models.weights import load_network, pick_device, save_network
 from redraft.tasks.boards import random_board, shuffle_boards
 from redraft.tasks.digits import load_digits
 from redraft.tasks.glyphs import Glyphs, load_reader
@@ -40,6 +40,7 @@ class TrainSudoku:
         seed: of all randomness.
         device: such as 'cuda'; a GPU if there is one when not given.
         mnist: a folder with MNIST's files, or 'download'; scikit-learn's digits if not given.
+        init: a folder with weights to start from; random ones if not given.
         compile: fuse the network's operations (needs a C++ compiler).
     """
 
@@ -53,6 +54,7 @@ class TrainSudoku:
     seed: int = 0
     device: str | None = None
     mnist: str | None = None
+    init: Path | None = None
     compile: bool = field(default_factory=lambda: shutil.which("c++") is not None)
 
     def run(self) -> BoardNet:
@@ -70,12 +72,15 @@ class _Recipe:
     def __init__(self, settings: TrainSudoku) -> None:
         self.settings, self.device = settings, pick_device(settings.device)
         digits = load_digits("train", settings.mnist)
-        self.glyphs = Glyphs.legible(digits, load_reader(mnist=settings.mnist), copies=24, seed=settings.seed)
+        reader = load_reader(mnist=settings.mnist)
+        self.glyphs = Glyphs.legible(digits, reader)
+        self.varied = Glyphs.legible(digits, reader, copies=24, seed=settings.seed)
         rng = np.random.default_rng(settings.seed)
         count = tqdm(range(settings.boards), desc="boards", dynamic_ncols=True)
         self.boards = np.stack([random_board(rng) for _ in count])
         torch.manual_seed(settings.seed)
-        self.net = BoardNet(pixels=digits.side**2).to(self.device)
+        net = load_network(BoardNet, settings.init) if settings.init else BoardNet(pixels=digits.side**2)
+        self.net = net.train().requires_grad_(True).to(self.device)
         self.forward = torch.compile(self.net) if settings.compile else self.net
 
     def run(self) -> BoardNet:
@@ -117,6 +122,10 @@ class _Recipe:
         mixed = rng.uniform(size=(batch, 1)) < self.settings.mixed
         levels = np.where(mixed, mean_beta(batch, 81, rng), mid_walk(batch, 81, rng, most=12))
         digits = torch.from_numpy(boards).long()
-        x = self.glyphs.draw(digits, torch.from_numpy(rng.uniform(size=boards.shape))).flatten(2)
+        choice, vary = (torch.from_numpy(rng.uniform(size=boards.shape)) for _ in range(2))
+        # clean cells are read, so they vary; noisy ones are drawn, and distorted digits blur what is drawn
+        varied = torch.from_numpy(levels == 0) & (vary < 0.5)
+        x = torch.where(varied[..., None, None], self.varied.draw(digits, choice), self.glyphs.draw(digits, choice))
+        x = x.flatten(2)
         noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
         return digits, x, torch.from_numpy(levels).float(), noise

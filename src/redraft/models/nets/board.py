@@ -34,8 +34,20 @@ class BoardNet(nn.Module):
         layers: int = 5,
         passes: int = 2,
         cell: int = 256,
+        draw: int = 192,
     ) -> None:
-        """Build the network; `pixels` counts the values of a cell, `cell` is the width of the cell-wise networks."""
+        """Build the network.
+
+        Args:
+            pixels: values in a cell.
+            width: channels of a slot.
+            message: channels that a slot sends along each of its constraints.
+            hidden: channels in which a slot thinks.
+            layers: different layers.
+            passes: how often they are applied in turn.
+            cell: width of the network that embeds a cell.
+            draw: width of the network that draws a cell.
+        """
         super().__init__()
         self.config = {
             "pixels": pixels,
@@ -45,16 +57,20 @@ class BoardNet(nn.Module):
             "layers": layers,
             "passes": passes,
             "cell": cell,
+            "draw": draw,
         }
         self.passes = passes
         self.embed = nn.Sequential(nn.Linear(pixels + 16, cell), nn.SiLU(), nn.Linear(cell, 9 * width))
         self.layers = nn.ModuleList(_Layer(width, message, hidden) for _ in range(layers))
         self.digit = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        self.normed = nn.LayerNorm(9 * width)
         self.head = nn.Sequential(
-            nn.LayerNorm(18 * width),
-            nn.Linear(18 * width, cell),
+            nn.Linear(pixels + 16 + 9 + 9 * width, draw),
+            _Residual(draw),
+            _Residual(draw),
+            nn.LayerNorm(draw),
             nn.SiLU(),
-            nn.Linear(cell, pixels + 1),
+            nn.Linear(draw, pixels + 1),
         )
 
     def forward(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -68,8 +84,8 @@ class BoardNet(nn.Module):
             raw clean prediction (B, 81, pixels) before preconditioning, log variance (B, 81) of its error, and digit
             logits (B, 81, 9) after each pass (after the last only, unless training).
         """
-        cells = self.embed(torch.cat([z * (1 - t[..., None] ** 4), _level_features(t)], -1))
-        given = cells.unflatten(-1, (9, -1)).unflatten(1, (3, 3, 3, 3))
+        seen = torch.cat([z * (1 - t[..., None] ** 4), _level_features(t)], -1)
+        given = self.embed(seen).unflatten(-1, (9, -1)).unflatten(1, (3, 3, 3, 3))
         slots, digits = given, []
         for i in range(self.passes):
             for layer in self.layers:
@@ -77,9 +93,23 @@ class BoardNet(nn.Module):
             slots = slots + given
             if self.training or i == self.passes - 1:
                 digits.append(self.digit(slots).squeeze(-1).flatten(1, 4))
-        both = torch.cat([slots.flatten(1, 4).flatten(2), cells], -1)
-        raw, log_variance = self.head(both).split([z.shape[-1], 1], -1)
+        thought = self.normed(slots.flatten(1, 4).flatten(2))
+        raw, log_variance = self.head(torch.cat([seen, digits[-1].softmax(-1), thought], -1)).split(
+            [z.shape[-1], 1], -1
+        )
         return raw, log_variance[..., 0], digits
+
+
+class _Residual(nn.Module):
+    """Two linear layers around a SiLU, beside a straight line."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.change = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = x + self.change(x)
+        return changed
 
 
 class _Layer(nn.Module):

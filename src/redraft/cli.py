@@ -1,0 +1,118 @@
+"""The command line: `redraft demo | sample | train | list`, built from the dataclasses that Python users see."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+from redraft.core.errors import RedraftError
+from redraft.core.registry import METHODS, MODELS, TASKS, Registry
+
+
+@dataclass(frozen=True)
+class Group:
+    """Commands under a common word: `commands` is of the form of `COMMANDS`."""
+
+    about: str
+    commands: Mapping[str, str]
+
+
+COMMANDS: Mapping[str, str | Group] = {
+    "demo": "redraft.commands.demo:Demo",
+    "sample": "redraft.commands.sample:Sample",
+    "train": Group(
+        "Train a reference network.",
+        {"sudoku": "redraft.training.sudoku:TrainSudoku", "reader": "redraft.training.reader:TrainReader"},
+    ),
+    "list": "redraft.cli:List",
+}
+"""Commands, or groups of commands: dataclasses with a `run` method, imported only when they are the one asked for."""
+
+
+@dataclass(frozen=True)
+class List:
+    """Print the models, tasks and methods there are."""
+
+    def run(self) -> None:
+        """Print each with the first line of its documentation, which is read without importing it."""
+        for registry in (MODELS, TASKS, METHODS):
+            print(f"{registry.kind}s")
+            print("\n".join(f"  {name:14} {line}" for name, line in _listed(registry)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line, `sys.argv` if none is given; the exit code.
+
+    0 when all went well, 2 after what the user can mend (one sentence on stderr), 130 after Ctrl-C.
+    """
+    try:
+        command = _parsed(COMMANDS, sys.argv[1:] if argv is None else argv, "redraft")
+        outcome = command.run()
+    except RedraftError as error:
+        print(f"redraft: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("redraft: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone, as in `redraft list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except SystemExit as end:  # tyro's, after --help or a wrong option, with its message printed
+        return end.code if isinstance(end.code, int) else 2
+    if getattr(outcome, "interrupted", False):
+        print("redraft: interrupted; the result is the last finished draft", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) -> Any:  # noqa: ANN401
+    """The command's dataclass, filled in from `argv`."""
+    import tyro
+
+    command = commands.get(argv[0]) if argv else None
+    if isinstance(command, Group):
+        return _parsed(command.commands, argv[1:], f"{program} {argv[0]}")
+    if command is not None:
+        return tyro.cli(_load(command), prog=f"{program} {argv[0]}", args=argv[1:])
+    stubs = tuple(Annotated[_stub(name, c), tyro.conf.subcommand(name)] for name, c in commands.items())
+    return tyro.cli(Union[stubs], prog=program, args=argv or ["--help"])  # type: ignore[call-overload] # noqa: UP007
+
+
+def _load(target: str) -> Any:  # noqa: ANN401
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _stub(name: str, command: str | Group) -> type:
+    """Stands for a command that was not asked for: all that help needs of it."""
+    about = command.about if isinstance(command, Group) else first_line(command)
+    return make_dataclass(name, [], namespace={"__doc__": about})
+
+
+def _listed(registry: Registry) -> list[tuple[str, str]]:
+    return [(name, first_line(registry.targets()[name])) for name in registry]
+
+
+def first_line(target: str) -> str:
+    """The first line of the docstring of `"module:attribute"`, from the source; nothing is imported but packages."""
+    module, _, attribute = target.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return f"({module} cannot be found)"
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    nodes = (node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute)
+    return next(((ast.get_docstring(node) or "").partition("\n")[0] for node in nodes), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Sample from the command line, and the table of metrics that it prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+import tyro
+
+import redraft
+from redraft.core.registry import METHODS
+from redraft.report.files import prepare
+from redraft.report.statistics import student, wilson
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from redraft.core.result import Result
+    from redraft.methods.base import Method as AnyMethod
+else:  # a subcommand for each method there is; the hidden None makes them subcommands even if there is but one
+    NAMED = tuple(Annotated[METHODS[name], tyro.conf.subcommand(name)] for name in METHODS)
+    AnyMethod = Union[(*NAMED, Annotated[None, tyro.conf.Suppress])]  # noqa: UP007 - built when run
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sample from a model, at a budget if you like, and print the task's metrics.
+
+    Attributes:
+        method: how, with its own options; they come last.
+        model: a name from `redraft list`, or a folder that `redraft train` wrote.
+        task: a name from `redraft list`.
+        n: problems.
+        seed: of the problems and of all randomness.
+        difficulty: of the problems, if the task knows difficulties.
+        budget: the most network evaluations (NFE) that a problem may cost.
+        out: folder to save the result in.
+        checkpoint: folder; a run that was killed goes on from it when started again.
+        device: such as 'cuda'; a GPU if there is one when not given.
+    """
+
+    method: Annotated[AnyMethod, tyro.conf.arg(name="")] = field(default_factory=redraft.IPR)
+    model: str = "sudoku"
+    task: str = "sudoku"
+    n: int = 16
+    seed: int = 0
+    difficulty: str | None = None
+    budget: int | None = None
+    out: Path | None = None
+    checkpoint: Path | None = None
+    device: str | None = None
+
+    def run(self) -> Result:
+        """Sample, save, print."""
+        task, model = redraft.load_task(self.task), redraft.load_model(self.model, self.device)
+        if self.out:
+            prepare(self.out)
+        kind = {"difficulty": self.difficulty} if self.difficulty else {}
+        problems = task.problems(self.n, self.seed, **kind)
+        budget = redraft.Budget(nfe=self.budget)
+        result = redraft.run(
+            self.method, model, problems, budget=budget, seed=self.seed, checkpoint=self.checkpoint
+        )  # fmt: skip
+        if self.out:
+            result.save(self.out)
+        print(table(task.evaluate(result.samples, problems)))
+        print(f"{result.ledger.nfe.double().mean():.0f} NFE per problem, {result.seconds:.1f} seconds in all")
+        return result
+
+
+def table(metrics: dict[str, Tensor]) -> str:
+    """The mean and 95 % interval of each metric (P,): Wilson's of shares, Student's of other means; NaN left out."""
+    rows = [("metric", "mean", "95 % interval")]
+    rows += [(name, *_cells(values[~values.isnan()])) for name, values in metrics.items() if not values.isnan().all()]
+    return "\n".join(f"{name:12} {mean:>8}   {interval}" for name, mean, interval in rows)
+
+
+def _cells(values: Tensor) -> tuple[str, str]:
+    mean = float(values.double().mean())
+    if _is_share(values):
+        low, high = wilson(int(values.sum()), len(values))
+        return f"{100 * mean:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %"
+    low, high = student(values.double().tolist())
+    return f"{mean:.4g}", f"{low:.4g} to {high:.4g}"
+
+
+def _is_share(values: Any) -> bool:  # noqa: ANN401 - torch is not imported here
+    """Whether the values are truths: true and false, or 1. and 0. where some were NaN; counts are integers."""
+    binary = bool(((values == 0) | (values == 1)).all())
+    return binary and (values.dtype.itemsize == 1 or values.dtype.is_floating_point)

@@ -1,0 +1,1 @@
+"""Runs for people to look at: statistics, pictures and the demo's page."""

@@ -1,0 +1,16 @@
+"""From a name to a task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redraft.core.registry import TASKS
+
+
+def load_task(name: str, **settings: Any) -> Any:  # noqa: ANN401 - tasks have methods of their own
+    """A task by name (see `redraft list`), with its own settings.
+
+    Raises:
+        RedraftError: unknown name.
+    """
+    return TASKS[name](**settings)

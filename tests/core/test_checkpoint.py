@@ -1,0 +1,169 @@
+"""Checkpoints: whole or refused."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toys import Toy, toy_problems
+
+import redraft
+from redraft import IPR, Budget, Disagreement, RedraftError, Sequential
+from redraft.core.checkpoint import Checkpoint
+
+QUICK = Sequential(steps_per_region=2)
+GIVEN = [0, 2, 4]
+
+
+@pytest.fixture(autouse=True)
+def every_draft(monkeypatch):
+    """Write after every draft, not once in two seconds."""
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))
+
+
+def method(**settings):
+    return IPR(**{"iterations": 6, "initial": QUICK, "refine": QUICK} | settings)
+
+
+def stop_after(drafts):
+    def stop(samples, trace):
+        if int(trace["draft"].max()) == drafts:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def begun(folder, drafts=3, **settings):
+    """A run that was interrupted in its draft number `drafts`, of which the one before is on disk."""
+    settings = {"problems": toy_problems(GIVEN), "seed": 2} | settings
+    how = settings.pop("method", method())
+    run = redraft.run(how, Toy(), checkpoint=folder, on_draft=stop_after(drafts), **settings)
+    assert run.interrupted
+    assert (folder / "run.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"method": method(keep=Disagreement())},
+        {"budget": Budget(nfe=30)},
+        {"evaluate": lambda samples, problems: {"first": samples[:, 0, 0], "ok": samples[:, 0, 0] > 0}},
+        {"start": toy_problems(GIVEN, first=7).x},
+    ],
+    ids=["plain", "with memory", "with a budget that ends rows early", "with metrics", "with a start"],
+)
+def test_a_run_goes_on_where_it_was_stopped(tmp_path, settings):
+    settings = {"problems": toy_problems(GIVEN), "seed": 2} | settings
+    how = settings.pop("method", method())
+    unbroken = redraft.run(how, Toy(), **settings)
+    begun(tmp_path, method=how, **settings)
+    model = Toy()
+    resumed = redraft.run(how, model, checkpoint=tmp_path, **settings)
+    assert 0 < model.rows < int(unbroken.ledger.nfe.sum())
+    assert torch.equal(resumed.samples, unbroken.samples)
+    assert resumed.trace == unbroken.trace
+    assert resumed.ledger.totals() == unbroken.ledger.totals()
+    assert resumed.seconds > 0
+
+
+def test_a_finished_run_started_again_spends_nothing(tmp_path):
+    first = redraft.run(method(), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
+    model = Toy()
+    again = redraft.run(method(), model, toy_problems(GIVEN), checkpoint=tmp_path)
+    assert model.rows == 0
+    assert torch.equal(again.samples, first.samples)
+    assert again.trace == first.trace
+
+
+def test_nothing_but_the_whole_file_is_left(tmp_path):
+    redraft.run(method(), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 3},
+        {"method": method(ratio=0.5)},
+        {"method": method(refine=Sequential(steps_per_region=3))},
+        {"budget": Budget(nfe=10**6)},
+        {"problems": toy_problems(GIVEN, first=101)},
+        {"problems": toy_problems([0, 2])},
+        {"start": toy_problems(GIVEN).x},
+        {"problems": toy_problems([0, 2, 3])},
+    ],
+    ids=["seed", "ratio", "sampler", "budget", "ids", "number of problems", "start", "givens"],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, other):
+    begun(tmp_path)
+    settings = {"method": method(), "problems": toy_problems(GIVEN), "seed": 2} | other
+    with pytest.raises(RedraftError, match="is from a run with other settings"):
+        redraft.run(model=Toy(), checkpoint=tmp_path, **settings)
+
+
+def rerun(folder):
+    return redraft.run(method(), Toy(), toy_problems(GIVEN), seed=2, checkpoint=folder)
+
+
+@pytest.mark.parametrize("harm", ["garbage", "cut", "empty"])
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path, harm):
+    begun(tmp_path)
+    path = tmp_path / "run.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes({"garbage": b"x" * 1000, "cut": whole[:-10], "empty": b""}[harm])
+    with pytest.raises(RedraftError, match="is damaged; delete it to start over"):
+        rerun(tmp_path)
+
+
+@pytest.mark.parametrize("about", [None, {"fingerprint": "ours"}, {"other": "x"}])
+def test_another_safetensors_in_its_place_is_one_sentence(tmp_path, about):
+    begun(tmp_path)
+    path = tmp_path / "run.safetensors"
+    if about and "fingerprint" in about:
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            about = {"fingerprint": file.metadata()["fingerprint"]}
+    save_file({"weight": torch.zeros(3)}, path, about)
+    with pytest.raises(RedraftError, match="run.safetensors"):
+        rerun(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_spent(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        model = Toy()
+        with pytest.raises(RedraftError, match="checkpoint folder .* cannot be written"):
+            redraft.run(method(), model, toy_problems(GIVEN), checkpoint=folder)
+        assert model.rows == 0
+
+
+def test_a_metric_may_have_a_dot_in_its_name(tmp_path):
+    settings = {"evaluate": lambda samples, problems: {"board.ok": samples[:, 0, 0]}}
+    begun(tmp_path, **settings)
+    resumed = redraft.run(method(), Toy(), toy_problems(GIVEN), seed=2, checkpoint=tmp_path, **settings)
+    assert resumed.trace == redraft.run(method(), Toy(), toy_problems(GIVEN), seed=2, **settings).trace
+
+
+def test_two_metrics_may_be_one_tensor(tmp_path):
+    def evaluate(samples, problems):
+        ok = samples[:, 0, 0].clone()
+        return {"a": ok, "b": ok}
+
+    begun(tmp_path, evaluate=evaluate)
+    resumed = redraft.run(method(), Toy(), toy_problems(GIVEN), seed=2, checkpoint=tmp_path, evaluate=evaluate)
+    assert torch.equal(resumed.trace["a"], resumed.trace["b"])
+
+
+def test_writes_are_not_more_often_than_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (1000.0,))
+    redraft.run(method(), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
+    saved = load_file(tmp_path / "run.safetensors")
+    assert saved["trace.draft"].tolist() == [0, 0, 0]
+
+
+def test_the_fingerprint_is_readable(tmp_path):
+    store = Checkpoint(tmp_path, {"b": 1, "a": [2]})
+    assert json.loads(store.fingerprint) == {"a": [2], "b": 1}
+    assert store.load() is None

@@ -1,0 +1,119 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from redraft.core.trace import Trace
+from redraft.report.curve import _ticks, curve
+from redraft.report.page import page
+from redraft.report.pictures import CELL, FRAME, PAPER, _start, board_picture, frames, overview, png, snapshots
+from redraft.report.story import Story
+from redraft.tasks.sudoku import Sudoku
+
+SIZE = _start(8) + CELL + 3
+NONE = np.zeros(81, dtype=bool)
+
+
+def only(cell):
+    return np.arange(81) == cell
+
+
+def at(picture, cell):
+    top, left = _start(cell // 9), _start(cell % 9)
+    return picture[top : top + CELL, left : left + CELL]
+
+
+def story_of(task, problems, *drafts):
+    story, trace = Story(task, problems, planned=len(drafts)), Trace()
+    for number, samples in enumerate(drafts):
+        n = len(problems)
+        columns = {"draft": torch.full((n,), number), "nfe": torch.full((n,), 10 * number + 20)}
+        metrics = task.evaluate(samples, problems)
+        trace.append(**columns, seconds=torch.full((n,), float(number), dtype=torch.float64), **metrics)
+        story.add(samples, trace)
+    return story
+
+
+@pytest.fixture(scope="module")
+def story():
+    """Two full boards: the first with two cells exchanged, then right; the second right throughout."""
+    task = Sudoku()
+    right = task.problems(2, difficulty="corrupted", swaps=0)
+    wrong = right.x.clone()
+    wrong[0, [0, 40]] = wrong[0, [40, 0]]
+    boards, _ = task.read(right.x)
+    assert boards[0, 0] != boards[0, 40]
+    return story_of(task, right, wrong, right.x)
+
+
+@pytest.mark.parametrize("side", [8, 28])
+def test_a_picture_is_a_square_of_bytes(side):
+    picture = board_picture(np.full((81, side, side), -1.0), NONE, NONE)
+    assert picture.shape == (SIZE, SIZE, 3)
+    assert picture.dtype == np.uint8
+    assert (at(picture, 80) == PAPER).all()
+    assert np.asarray(Image.open(io.BytesIO(png(picture))).convert("RGB")).shape == picture.shape
+
+
+@pytest.mark.parametrize("mark", ["given", "wrong", "redrawn"])
+@pytest.mark.parametrize("cell", [0, 13, 80])
+def test_a_mark_changes_its_cell_and_no_other(mark, cell):
+    board = np.random.default_rng(0).uniform(-1, 1, (81, 8, 8))
+    plain = {"given": NONE, "wrong": NONE, "redrawn": NONE}
+    before, after = board_picture(board, **plain), board_picture(board, **plain | {mark: only(cell)})
+    changed = [i for i in range(81) if (at(before, i) != at(after, i)).any()]
+    assert changed == [cell]
+    at(after, cell)[:] = at(before, cell)
+    assert (before == after).all()
+
+
+def test_only_conflicts_are_red(story):
+    conflicts = story.conflicts(0)[0]
+    assert conflicts[[0, 40]].all()
+    picture = next(snapshots(story, 0, [0])).astype(int)
+    red = [bool((at(picture, i)[..., 0] > at(picture, i)[..., 1] + 20).any()) for i in range(81)]
+    assert red == conflicts.tolist()
+    for number in (0, 1):  # negative control: nothing is red where nothing is wrong
+        picture = next(snapshots(story, 1, [number])).astype(int)
+        assert not (picture[..., 0] > picture[..., 1] + 20).any()
+
+
+def test_frames_outline_what_was_redrawn(story):
+    first, second = frames(story, 0)
+    assert story.redrawn(1)[0].nonzero()[:, 0].tolist() == [0, 40]
+    outlined = [i for i in range(81) if (at(second, i)[0] == FRAME).all()]
+    assert outlined == [0, 40]
+    assert not (first == FRAME).all(-1).any()
+
+
+def test_the_storys_figures(story):
+    assert story.headline == "invalid boards: 50 % -> 0 %"
+    assert (story.gained, story.lost, story.hero) == (1, 0, 0)
+    assert story.shown(6) == [0, 1]
+    assert [step.nfe for step in story.steps] == [20, 30]
+
+
+def test_the_curve_has_a_dot_for_each_draft(story):
+    svg = curve(story.steps)
+    assert svg.count("<circle") == 2
+    assert "draft 1: 100 % valid at 30 NFE" in svg
+
+
+@pytest.mark.parametrize("most", [1, 3, 9, 24.9, 85, 213, 720, 2400, 99_999])
+def test_ticks_are_few_and_round(most):
+    ticks = _ticks(most)
+    assert 2 <= len(ticks) <= 9
+    assert ticks[-1] <= most
+    assert len(set(np.diff(ticks))) == 1
+
+
+def test_overview_is_a_wide_picture(story):
+    width, height = Image.open(io.BytesIO(overview(story))).size
+    assert width > 2 * height > 800
+
+
+def test_the_page_escapes_what_it_is_told(story):
+    story.about = "<script>alert(1)</script>"
+    assert story.about not in page(story)

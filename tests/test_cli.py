@@ -1,0 +1,165 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import redraft
+from redraft.cli import COMMANDS, first_line, main
+from redraft.core.registry import METHODS, MODELS, TASKS
+from redraft.models.nets.board import BoardNet
+from redraft.models.weights import save_network
+from redraft.commands.demo import Demo
+from redraft.report.story import Story
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A folder with a network of random weights."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = BoardNet(width=8, message=4, hidden=8, layers=1, passes=1, cell=16)
+    save_network(net, folder, "", {"model": "sudoku"})
+    return str(folder)
+
+
+def demo(tiny, out, *more):
+    sizes = ["--n", "2", "--iterations", "2", "--difficulty", "easy"]
+    return main(["demo", *sizes, "--model", tiny, "--out", str(out), *more])
+
+
+def interrupt_after(monkeypatch, drafts):
+    """Ctrl-C while the demo takes in draft number `drafts`, from 0."""
+    add = Story.add
+
+    def interrupted(story, samples, trace):
+        if len(story.steps) == drafts:
+            raise KeyboardInterrupt
+        return add(story, samples, trace)
+
+    monkeypatch.setattr(Story, "add", interrupted)
+
+
+def test_demo_writes_a_page_that_needs_nothing_else(tiny, tmp_path, capsys):
+    assert demo(tiny, tmp_path / "out") == 0
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert "http://" not in html
+    assert "https://" not in html
+    assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import", html)
+    assert html.count('src="data:image/png;base64,') == 3 + 2 * 2  # frames of one board, two boards before and after
+    assert "prefers-color-scheme: dark" in html
+    assert "Stopped early" not in html
+    assert (tmp_path / "out" / "picture.png").read_bytes().startswith(b"\x89PNG")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:-1]] == ["0", "1", "2"]
+    assert re.fullmatch(r"invalid boards: \d+ % -> \d+ %; page: .*index\.html", lines[-1])
+
+
+def test_demo_that_is_interrupted_writes_what_there_is(tiny, tmp_path, capsys, monkeypatch):
+    interrupt_after(monkeypatch, 2)
+    assert demo(tiny, tmp_path) == 130
+    assert "Stopped early, after 2 of 3 drafts" in (tmp_path / "index.html").read_text()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_demo_that_is_interrupted_in_its_first_draft_ends_with_one_sentence(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(redraft.IPR, "_generate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert demo(tiny, tmp_path) == 130
+    assert capsys.readouterr().err == "redraft: interrupted\n"
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_demo_ends_when_its_time_is_over(tiny, tmp_path):
+    assert demo(tiny, tmp_path, "--seconds", "0") == 0
+    assert "Stopped early, after 1 of 3 drafts" in (tmp_path / "index.html").read_text()
+
+
+def test_demo_without_refinement_draws_too(tiny, tmp_path):
+    Demo(n=1, iterations=0, difficulty="easy", model=tiny, out=tmp_path).run()
+    assert (tmp_path / "index.html").exists()
+
+
+def test_sample_writes_a_result_that_loads(tiny, tmp_path, capsys):
+    options = ["--model", tiny, "--n", "3", "--difficulty", "easy", "--out", str(tmp_path / "result")]
+    options += ["--checkpoint", str(tmp_path / "checkpoint")]
+    method = ["ipr", "--iterations", "2", "refine:parallel", "--refine.steps", "2"]
+    assert main(["sample", *options, *method]) == 0
+    result = redraft.Result.load(tmp_path / "result")
+    assert result.samples.shape == (3, 81, 8, 8)
+    assert result.settings["method"]["iterations"] == 2
+    assert result.settings["method"]["refine"] == {"type": "Parallel"} | vars(redraft.Parallel(steps=2))
+    out = capsys.readouterr().out
+    assert re.search(r"^valid +\d+\.\d % +\d+\.\d to \d+\.\d %$", out, re.MULTILINE)
+    assert "solved" not in out  # easy boards may have other solutions
+    assert "NFE per problem" in out
+
+
+def test_sample_keeps_to_its_budget(tiny, tmp_path):
+    options = ["--model", tiny, "--n", "2", "--difficulty", "easy", "--budget", "100", "--out", str(tmp_path)]
+    assert main(["sample", *options]) == 0
+    assert redraft.Result.load(tmp_path).ledger.nfe.max() <= 100
+
+
+def test_sample_without_options_of_its_method_takes_the_defaults(tiny, monkeypatch):
+    seen = []
+    monkeypatch.setattr(redraft, "run", lambda method, *_, **__: seen.append(method) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["sample", "--model", tiny, "--n", "1"])
+    assert seen == [redraft.IPR()]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["sample", "--model", "sudoko"], "did you mean 'sudoku'?"),
+        (["demo", "--model", "sudoko"], "did you mean 'sudoku'?"),
+        (["sample", "--task", "sudok"], "did you mean 'sudoku'?"),
+        (["sample", "ipr", "--ratio", "3"], "ratio is 3.0"),
+        (["sample", "--model", "TINY", "--difficulty", "hart"], "did you mean 'hard'?"),
+        (["sample", "--model", "TINY", "--budget", "1"], "too small"),
+        (["train", "sudoku", "--preset", "tpu"], "unknown preset"),
+        (["demo", "--model", "TINY", "--out", "FILE/below"], "cannot be written"),
+        (["sample", "--model", "TINY", "--out", "FILE/below"], "cannot be written"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(tiny, tmp_path, monkeypatch, capsys, argv, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    assert main([tiny if word == "TINY" else word for word in argv]) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_list_names_everything(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for registry in (MODELS, TASKS, METHODS):
+        for name in registry:
+            assert f"  {name:14} {registry[name].__doc__.partition(chr(10))[0]}" in out
+
+
+def test_first_line_of_what_cannot_be_found():
+    assert first_line("no_such_package.at_all:Thing") == "(no_such_package.at_all cannot be found)"
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["--help"], ["train"], ["train", "reader", "--help"], ["sample", "ipr", "--help"]]
+)
+def test_help(argv, capsys):
+    assert main(argv) == 0
+    assert "usage: redraft" in capsys.readouterr().out
+
+
+def test_help_describes_every_command(capsys):
+    main(["--help"])
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("argv", [["demos"], ["demo", "--boards", "3"], ["demo", "--n", "many"], ["train", "writer"]])
+def test_a_wrong_option_is_told_and_is_no_crash(argv, capsys):
+    assert main(argv) == 2
+    assert capsys.readouterr().err

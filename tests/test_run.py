@@ -1,0 +1,328 @@
+"""The run loop: budgets, batches, interruption, kills, and one sentence for whatever is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import killed_run
+import pytest
+import torch
+from toys import Toy, toy_problems
+
+import redraft
+from redraft import IPR, Budget, Disagreement, Parallel, RedraftError, Sequential, Sweep, Uncertainty
+from redraft.core.counting import CountedModel
+from redraft.core.ledger import Ledger
+from redraft.core.state import Prediction
+
+QUICK = Sequential(steps_per_region=2)
+METHOD = IPR(iterations=5, ratio=0.5, initial=QUICK, refine=QUICK)
+GIVEN = [0, 4, 2, 5]  # first drafts of 12, 4, 8, 2 NFE, then 6, 2, 4, 2 an iteration
+
+
+def go(method=METHOD, model=None, problems=None, **settings):
+    return redraft.run(method, model or Toy(), problems or toy_problems(GIVEN), **settings)
+
+
+# ---- budgets
+
+
+def test_a_budget_is_a_ceiling_for_each_problem_and_nothing_is_spent_once_no_draft_fits():
+    model = Toy()
+    result = go(model=model, budget=Budget(nfe=13))
+    assert result.ledger.nfe.tolist() == [12, 12, 12, 12]
+    assert int(result.ledger.nfe.sum()) == model.rows
+    result = go(budget=Budget(nfe=17))
+    assert result.ledger.nfe.tolist() == [12, 14, 16, 12]  # rows 1 and 3 have had all their iterations
+    last = {int(i): int(n) for i, n in zip(result.trace["problem"], result.trace["draft"], strict=True)}
+    assert last == {100: 0, 101: 5, 102: 2, 103: 5}
+
+
+@pytest.mark.parametrize("nfe", [12, 13, 14, 17, 18, 20, 30, 41, 42, 1000])
+@pytest.mark.parametrize("keep", [None, Disagreement()])
+def test_a_budgeted_run_ends_with_the_unbudgeted_runs_draft_of_that_many_nfe(nfe, keep):
+    method, seen = replace(METHOD, keep=keep), []
+    whole = go(method, on_draft=lambda samples, trace: seen.append(samples.clone()))
+    spent = torch.stack(list(whole.trace.by_draft("nfe").values()))  # (drafts, P)
+    best = (spent <= nfe).sum(0) - 1
+    result = go(method, budget=Budget(nfe=nfe))
+    assert torch.equal(result.samples, torch.stack(seen)[best, torch.arange(4)])
+    assert torch.equal(result.ledger.nfe, spent[best, torch.arange(4)])
+    assert (result.ledger.nfe <= nfe).all()
+
+
+def test_a_problem_whose_first_draft_does_not_fit_stays_blank_and_costs_nothing():
+    problems = toy_problems(GIVEN)
+    result = go(problems=problems, budget=Budget(nfe=6))
+    assert result.ledger.nfe.tolist() == [0, 6, 0, 6]
+    assert set(result.trace["problem"].tolist()) == {101, 103}
+    assert torch.equal(result.samples[2], problems.state().x[2])
+
+
+def test_a_budget_too_small_for_any_draft_is_one_sentence_and_costs_nothing():
+    model = Toy()
+    with pytest.raises(RedraftError, match="too small for one draft, which takes 2 NFE"):
+        go(model=model, budget=Budget(nfe=1))
+    assert model.rows == 0
+
+
+def test_a_start_is_the_result_where_no_refinement_fits():
+    problems = toy_problems(GIVEN)
+    result = go(problems=problems, start=problems.x, budget=Budget(nfe=1))
+    assert torch.equal(result.samples, problems.x)
+    assert result.ledger.nfe.tolist() == [0] * 4
+    assert len(result.trace) == 4
+
+
+def test_the_ledger_counts_what_the_network_saw():
+    model = Toy()
+    result = go(model=model)
+    assert int(result.ledger.nfe.sum()) == model.rows
+    assert result.ledger.nfe.tolist() == [12 + 5 * 6, 4 + 5 * 2, 8 + 5 * 4, 2 + 5 * 2]
+    assert torch.equal(torch.stack(list(result.trace.by_draft("nfe").values()))[-1], result.ledger.nfe)
+    assert not result.interrupted
+
+
+# ---- the same in every batch
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        METHOD,
+        replace(METHOD, keep=Disagreement(draws=2)),
+        replace(METHOD, select=Sweep(), initial=Parallel(steps=4)),
+        replace(METHOD, select=Uncertainty(), level=0.6, noise="fixed"),
+        replace(METHOD, refine=Sequential(4, overlap=0.6, order="random", stochasticity=1.0)),
+    ],
+    ids=["plain", "keep", "sweep", "uncertainty", "random"],
+)
+@pytest.mark.parametrize("budget", [None, Budget(nfe=25)])
+def test_problems_come_out_the_same_in_any_company(method, budget):
+    problems = toy_problems(GIVEN)
+    together = go(method, problems=problems, budget=budget, seed=3)
+    for rows in ([2], [3, 0], [3, 2, 1, 0]):
+        rows = torch.tensor(rows)
+        result = go(method, problems=problems[rows], budget=budget, seed=3)
+        assert torch.equal(result.samples, together.samples[rows])
+        assert torch.equal(result.ledger.nfe, together.ledger.nfe[rows])
+
+
+def test_another_seed_gives_other_samples_and_the_same_seed_the_same():
+    first, again, other = go(seed=1), go(seed=1), go(seed=2)
+    assert torch.equal(first.samples, again.samples)
+    assert first.trace == again.trace
+    free = ~toy_problems(GIVEN).frozen
+    assert (first.samples != other.samples)[free].all()
+
+
+def test_a_run_neither_reads_nor_moves_the_global_generator():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = go()
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(1)
+    assert torch.equal(first.samples, go().samples)
+
+
+def test_the_shipped_network_gives_a_board_alone_what_it_gives_it_in_a_batch():
+    from redraft.models.weights import SHIPPED
+
+    if not (SHIPPED / "sudoku" / "model.safetensors").exists():
+        pytest.skip("the weights are not trained yet")
+    model = redraft.load_model("sudoku", device="cpu")
+    problems = redraft.load_task("sudoku").problems(3, difficulty="easy")
+    method = IPR(iterations=1, initial=Sequential(steps_per_region=1), refine=Sequential(steps_per_region=2))
+    together = go(method, model, problems)
+    alone = go(method, model, problems[1:2])
+    torch.testing.assert_close(alone.samples, together.samples[1:2], atol=1e-3, rtol=0)
+    given = problems.frozen
+    assert torch.equal(together.samples[given], problems.x[given])
+
+
+# ---- interruption
+
+
+@pytest.mark.parametrize("drafts", [0, 3])
+def test_ctrl_c_returns_what_there_is(drafts):
+    def stop(samples, trace):
+        if int(trace["draft"].max()) == drafts:
+            raise KeyboardInterrupt
+
+    result = go(on_draft=stop)
+    assert result.interrupted
+    assert torch.equal(result.samples, go(replace(METHOD, iterations=drafts)).samples)
+    assert int(result.trace["draft"].max()) == drafts
+
+
+def test_ctrl_c_before_the_first_draft_is_ctrl_c():
+    class Stopped(Toy):
+        def predict(self, state):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(model=Stopped())
+
+
+def test_ctrl_c_within_a_draft_returns_the_draft_before():
+    class Stopped(Toy):
+        def predict(self, state):
+            if self.calls == 20:
+                raise KeyboardInterrupt
+            return super().predict(state)
+
+    result = go(model=Stopped())
+    drafts = int(result.trace["draft"].max())
+    assert result.interrupted
+    assert torch.equal(result.samples, go(replace(METHOD, iterations=drafts)).samples)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_run_that_was_killed_goes_on_and_ends_like_one_that_was_not(tmp_path, monkeypatch):
+    script = Path(killed_run.__file__)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        lines = [process.stdout.readline().strip() for _ in range(4)]
+        assert lines == ["0", "1", "2", "3"]
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    assert process.returncode == -signal.SIGKILL
+    model = Toy()
+    resumed = redraft.run(killed_run.METHOD, model, checkpoint=tmp_path, **killed_run.arguments())
+    unbroken = redraft.run(killed_run.METHOD, Toy(), **killed_run.arguments())
+    assert 0 < model.rows < int(unbroken.ledger.nfe.sum())
+    assert torch.equal(resumed.samples, unbroken.samples)
+    assert resumed.trace == unbroken.trace
+    assert torch.equal(resumed.ledger.nfe, unbroken.ledger.nfe)
+
+
+# ---- what users get wrong, and what networks do
+
+
+class Broken(Toy):
+    """A model whose prediction is passed through `harm` from its 5th call on."""
+
+    def __init__(self, harm):
+        super().__init__()
+        self.harm = harm
+
+    def predict(self, state):
+        prediction = super().predict(state)
+        return self.harm(prediction) if self.calls >= 5 else prediction
+
+
+def clean(change):
+    return lambda p: replace(p, clean=change(p.clean.clone()))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_network_that_gives_no_numbers_is_named_with_the_problem(value):
+    def harm(x):
+        x[1, 2, 0] = value
+        return x
+
+    with pytest.raises(RedraftError, match="network of 'toy' gave NaN or infinity .*problem number 1"):
+        go(model=Broken(clean(harm)), problems=toy_problems([0, 0]))
+
+
+def test_infinities_of_both_signs_do_not_cancel():
+    def harm(x):
+        x[0, 0, 0], x[0, 1, 0] = torch.inf, -torch.inf
+        return x
+
+    with pytest.raises(RedraftError, match="NaN or infinity"):
+        go(model=Broken(clean(harm)))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_uncertainty_that_is_no_number_is_refused_too(value):
+    """Sorted last, such a region would never start, and its noise would pass for a sample."""
+
+    def harm(prediction):
+        prediction.uncertainty[:, 5] = value
+        return prediction
+
+    with pytest.raises(RedraftError, match="NaN or infinity"):
+        go(model=Broken(harm), problems=toy_problems([0, 0]))
+
+
+@pytest.mark.parametrize("change", [lambda x: x[..., :1], lambda x: x.flatten(1), lambda x: x[:1]])
+def test_a_network_that_gives_another_shape_is_refused(change):
+    with pytest.raises(RedraftError, match="'toy' predicted shape .* for values of shape"):
+        go(model=Broken(clean(change)))
+
+
+def test_a_half_precision_batch_may_sum_to_more_than_its_type_holds():
+    class Half(Toy):
+        def predict(self, state):
+            return Prediction(torch.full_like(state.x, 3.0, dtype=torch.float16))
+
+    state = toy_problems([0] * 2000).state()  # 24,000 threes are more than 65,504
+    assert (CountedModel(Half(), Ledger(2000)).predict(state).clean == 3).all()
+
+
+def test_problems_of_another_shape_are_refused():
+    with pytest.raises(RedraftError, match=r"values of shape \(5, 2\), but 'toy' works on \(6, 2\)"):
+        go(problems=toy_problems(GIVEN, regions=5))
+
+
+def test_no_problems_are_refused():
+    with pytest.raises(RedraftError, match="no problems"):
+        redraft.run(METHOD, Toy(), toy_problems(GIVEN)[:0])
+
+
+def test_a_problem_with_everything_frozen_is_named():
+    with pytest.raises(RedraftError, match="problem 101 has every region frozen"):
+        go(problems=toy_problems([0, 6, 6]))
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 2), (4, 6), (4, 6, 3), (6, 2)])
+def test_a_start_of_another_shape_is_refused(shape):
+    with pytest.raises(RedraftError, match="start has shape"):
+        go(start=torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_start_that_is_no_number_is_refused(value):
+    start = torch.zeros(4, 6, 2)
+    start[2, 1, 0] = value
+    with pytest.raises(RedraftError, match="start holds NaN or infinity"):
+        go(start=start)
+
+
+def test_a_start_gets_the_given_regions():
+    problems = toy_problems(GIVEN)
+    result = go(replace(METHOD, iterations=0), start=torch.full((4, 6, 2), 7.0), problems=problems)
+    assert torch.equal(result.samples[problems.frozen], problems.x[problems.frozen])
+    assert (result.samples[~problems.frozen] == 7).all()
+
+
+def test_on_draft_sees_all_problems_and_the_trace_holds_the_metrics():
+    shapes = []
+    result = go(
+        budget=Budget(nfe=17),
+        evaluate=lambda samples, problems: {"id": problems.ids, "first": samples[:, 0, 0]},
+        on_draft=lambda samples, trace: shapes.append(tuple(samples.shape)),
+    )
+    assert set(shapes) == {(4, 6, 2)}
+    assert torch.equal(result.trace["id"], result.trace["problem"])
+    last = result.trace["problem"] == 102
+    assert result.trace["first"][last][-1] == result.samples[2, 0, 0]
+
+
+# ---- imports
+
+
+def test_importing_redraft_imports_no_heavy_package():
+    heavy = ["diffusers", "transformers", "ray", "sklearn", "matplotlib", "pyarrow", "scipy", "pandas"]
+    code = f"import sys, redraft; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
