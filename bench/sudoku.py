@@ -1,15 +1,19 @@
-"""Measure IPR on handwritten Sudoku: `python bench/sudoku.py EXPERIMENT ...` writes bench/results/EXPERIMENT.parquet.
+"""Measure IPR on handwritten Sudoku: `python bench/sudoku.py NAME ...` writes bench/results/NAME.parquet.
 
-`python bench/sudoku.py list` names the experiments and what they cost; `bench/tables.py` makes the README's tables.
+`python bench/sudoku.py list` names the experiments and what they cost; a name may end in `*`. `bench/tables.py` makes
+the README's tables of what is stored.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,88 +22,126 @@ import torch
 from torch import Tensor
 
 import redraft
+from redraft import IPR, Disagreement, Sequential, Sweep, Uncertainty
 from redraft.core.trace import Trace
-from redraft.tasks.base import Problems
+from redraft.models.base import Model
 
 RESULTS = Path(__file__).parent / "results"
-SHARD = 16  # problems that one worker runs together; results do not depend on it
-KEPT = ("problem", "draft", "nfe", "seconds", "valid", "solved", "violations", "givens_kept", "confidence")
+SHARD = 16  # problems that a worker runs together; results do not depend on it
+KEPT = ("problem", "draft", "nfe", "valid", "solved", "violations", "givens_kept", "confidence")
+FREE = {"hard": 68, "medium": 41, "easy": 14, "extreme": 57, "corrupted": 81}
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One curve: `n` problems of a kind through one method.
 
-    `start`: 'none', 'problem' (the problem's own pictures, as for corrupted boards) or 'solution'.
+    `start` is 'nothing', 'board' (the drawn board itself: the solution, or a corrupted board) or 'noise' (every free
+    cell a picture of a random digit).
     """
 
-    method: redraft.IPR
+    method: IPR = IPR()
     difficulty: str = "hard"
     n: int = 500
     seed: int = 0
-    start: str = "none"
+    start: str = "nothing"
     problems: dict[str, Any] = field(default_factory=dict)
 
     def nfe(self) -> int:
         """Network evaluations of the whole experiment, roughly."""
-        free = torch.tensor({"hard": 68, "medium": 41, "easy": 14, "extreme": 57, "corrupted": 81}[self.difficulty])
-        k = (free * self.method.ratio).long()
-        first = self.method.initial.nfe(free[None]) * (self.start == "none")
-        return int(self.n * (first + self.method.iterations * self.method.refine.nfe(k[None])))
+        free = torch.tensor([FREE[self.difficulty]])
+        first = int(self.method.initial.nfe(free)) * (self.start == "nothing")
+        again = int(self.method.refine.nfe((free * self.method.ratio).long().clamp_min(1)))
+        return self.n * (first + self.method.iterations * (again + self.method.select.nfe))
 
 
-PAPER = redraft.IPR()
-FAST = redraft.Sequential(steps_per_region=10, overlap=1.0)
-EXPERIMENTS: dict[str, Experiment] = {
-    "hard": Experiment(PAPER),
-    "medium": Experiment(PAPER, "medium", 200),
-    "easy": Experiment(PAPER, "easy", 200),
-    "extreme": Experiment(PAPER, "extreme", 200),
-}
-for swaps in (1, 3, 5, 10):
-    EXPERIMENTS[f"corrupted-{swaps}"] = Experiment(
-        replace(PAPER, iterations=15), "corrupted", 100, start="problem", problems={"swaps": swaps}
-    )
+def _experiments() -> dict[str, Experiment]:
+    paper = IPR()
+    found = {kind: Experiment(paper, kind, 500 if kind == "hard" else 200) for kind in ("hard", "medium", "easy")}
+    found["extreme"] = Experiment(paper, "extreme", 200)
+    for swaps in (1, 3, 5, 10):
+        short = replace(paper, iterations=15)
+        found[f"corrupted-{swaps}"] = Experiment(short, "corrupted", 100, start="board", problems={"swaps": swaps})
+    for start in ("noise", "board"):
+        found[f"chain-{start}"] = Experiment(replace(paper, iterations=200), n=32, seed=1, start=start)
+    for name, initial in {
+        "3": Sequential(),
+        "10": Sequential(10),
+        "30": Sequential(30),
+        "10-overlap": Sequential(10, 0.8),
+        "30-overlap": Sequential(30, 0.8),
+        "30-by-3": Sequential(30, regions_per_block=3),
+        "100-by-9": Sequential(100, regions_per_block=9),
+    }.items():
+        found[f"initial-{name}"] = Experiment(IPR(iterations=0, initial=initial), n=100, seed=1)
+    selections = {
+        "uniform": paper.select,
+        "sweep": Sweep(),
+        "uncertainty": Uncertainty(),
+        "disagreement": Disagreement(),
+    }
+    for name, select in selections.items():
+        for ratio in (0.1, 0.25, 0.5):
+            for overlap in (0.8, 1.0):
+                method = IPR(25, ratio, select=select, refine=Sequential(10, overlap))
+                found[f"grid-{name}-{ratio}-{overlap}"] = Experiment(method, n=48, seed=1)
+    return found
 
 
-def run(name: str, workers: int) -> None:
+EXPERIMENTS = _experiments()
+
+
+def run(name: str, pool: ProcessPoolExecutor) -> None:
     """Run one experiment, shard by shard, and write its Parquet file."""
     experiment, began = EXPERIMENTS[name], time.perf_counter()
     shards = [range(i, min(i + SHARD, experiment.n)) for i in range(0, experiment.n, SHARD)]
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        parts = list(pool.map(_shard, [name] * len(shards), shards))
-    columns = {c: torch.cat([part[c] for part in parts]) for c in KEPT}
+    parts = list(pool.map(_shard, [experiment] * len(shards), shards))
+    columns = {column: torch.cat([part[column] for part in parts]) for column in KEPT}
     RESULTS.mkdir(exist_ok=True)
-    Trace(columns).save(RESULTS / f"{name}.parquet")
-    last = columns["draft"] == columns["draft"].max()
-    rates = [f"{columns['valid'][columns['draft'] == d].double().mean():.1%}" for d in (0, int(columns["draft"].max()))]
-    nfe = columns["nfe"][last].double().mean()
-    print(f"{name}: {rates[0]} -> {rates[1]} valid, {nfe:.0f} NFE, {time.perf_counter() - began:.0f} s", flush=True)
+    trace = Trace(columns)
+    trace.save(RESULTS / f"{name}.parquet")
+    valid = trace.by_draft("valid")
+    rates = " -> ".join(f"{valid[draft].double().mean():.1%}" for draft in (min(valid), max(valid)))
+    nfe = trace.by_draft("nfe")[max(valid)].double().mean()
+    print(f"{name}: {rates} valid, {nfe:.0f} NFE, {time.perf_counter() - began:.0f} s", flush=True)
 
 
-def _shard(name: str, rows: range) -> dict[str, Tensor]:
-    experiment = EXPERIMENTS[name]
-    model, task = redraft.load_model(os.environ.get("REDRAFT_MODEL", "sudoku")), redraft.load_task("sudoku")
-    every: Problems = task.problems(rows.stop, experiment.seed, difficulty=experiment.difficulty, **experiment.problems)
+@lru_cache(maxsize=1)
+def _model() -> Model:
+    torch.set_num_threads(1)
+    fused = shutil.which("c++") is not None and not torch.cuda.is_available()
+    return redraft.load_model(os.environ.get("REDRAFT_MODEL", "sudoku"), compile=fused)
+
+
+def _shard(experiment: Experiment, rows: range) -> dict[str, Tensor]:
+    """The trace of some of an experiment's problems."""
+    model, task = _model(), redraft.load_task("sudoku")
+    every = task.problems(rows.stop, experiment.seed, difficulty=experiment.difficulty, **experiment.problems)
     problems = every[rows.start : rows.stop]
-    start = {"none": None, "problem": problems.x, "solution": problems.x}[experiment.start]
+    start = {"nothing": None, "board": problems.x, "noise": _shuffled(problems.x)}[experiment.start]
     result = redraft.run(
         experiment.method, model, problems, seed=experiment.seed, start=start, evaluate=task.evaluate, progress=False
     )
-    return {column: result.trace[column].double() for column in KEPT}
+    return {column: result.trace[column].float() if column != "problem" else result.trace[column] for column in KEPT}
+
+
+def _shuffled(x: Tensor) -> Tensor:
+    """Boards with their cells' pictures in random order: as wrong a start as there is."""
+    order = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(0)).argsort(1)
+    return x[torch.arange(len(x))[:, None], order]
 
 
 def main() -> None:
     """Run the named experiments."""
-    names = sys.argv[1:]
-    if names == ["list"] or not names:
+    wanted = sys.argv[1:]
+    if not wanted or wanted == ["list"]:
         for name, experiment in EXPERIMENTS.items():
             print(f"{name:28s} {experiment.difficulty:9s} n={experiment.n:<4d} {experiment.nfe():>9,d} evaluations")
         return
-    for name in names:
-        run(name, os.cpu_count() or 1)
+    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
+        for name in EXPERIMENTS:
+            if any(fnmatch(name, pattern) for pattern in wanted):
+                run(name, pool)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from models_exact import LinearGaussian
 import redraft
 from redraft import IPR, Disagreement, Sequential, Sweep
 
-STEPS, ROWS = 24, 4000
+STEPS, ROWS = 20, 3000
 
 
 def refiner(**settings):

@@ -23,7 +23,7 @@ def drafts_of(method, model=None, problems=None, **settings):
     return result, seen
 
 
-@pytest.mark.parametrize("ratio", [0.01, 0.25, 0.34, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("ratio", [0.01, 0.34, 0.7, 1.0])
 @pytest.mark.parametrize("level", [0.5, 1.0])
 @pytest.mark.parametrize("select", [Uniform(), Sweep(), Uncertainty(), Disagreement()])
 def test_an_iteration_moves_k_free_regions_and_leaves_the_rest_bit_for_bit(ratio, level, select):
@@ -68,9 +68,8 @@ def test_the_papers_settings_cost_what_the_reference_takes(given, initial, k, ea
 
 def test_putting_a_whole_board_right_takes_no_first_draft():
     problems = toy_problems([0], regions=81, values=1)
-    result, _ = drafts_of(IPR(iterations=15), Toy(81, 1), problems, start=problems.x)
-    assert result.trace["nfe"].tolist() == [48 * i for i in range(16)]
-    assert int(result.ledger.nfe) == 720
+    result, _ = drafts_of(IPR(iterations=3), Toy(81, 1), problems, start=problems.x)
+    assert result.trace["nfe"].tolist() == [0, 48, 96, 144]  # 720 in the reference's 15 iterations
 
 
 @pytest.mark.parametrize("select", [Uniform(), Uncertainty(), Disagreement(draws=3)])

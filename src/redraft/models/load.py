@@ -10,12 +10,13 @@ from redraft.models.base import Model
 from redraft.models.weights import SHIPPED, read_config
 
 
-def load_model(name: str, device: str | None = None) -> Model:
+def load_model(name: str, device: str | None = None, compile: bool = False) -> Model:
     """A model by the name of one that ships (see `redraft list`), or from a folder that `redraft train` wrote.
 
     Args:
         name: the name, or the folder's path.
         device: such as 'cuda' or 'cpu'; a GPU if there is one when not given.
+        compile: fuse the network's operations by `torch.compile`: a slow start, then faster; needs a C++ compiler.
 
     Raises:
         RedraftError: unknown name, or a folder without a sound model.
@@ -27,5 +28,5 @@ def load_model(name: str, device: str | None = None) -> Model:
     kind = read_config(folder).get("model")
     if not kind:
         raise RedraftError(f"{folder} is not a model that can be sampled from")
-    model: Model = MODELS[kind].load(folder, device)
+    model: Model = MODELS[kind].load(folder, device, compile)
     return model

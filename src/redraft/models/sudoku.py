@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ class SudokuModel:
 
     def __init__(self, net: BoardNet, name: str = "sudoku", digest: str | None = None) -> None:
         """Wrap a network; its device is the model's, and `digest` tells its weights apart."""
+        self.forward: Callable[..., tuple[Tensor, ...]] = net
         side = round(net.config["pixels"] ** 0.5)
         self.net, self.name, self.process = net, name, RectifiedFlow()
         self.shape = (81, side, side)
@@ -34,16 +36,19 @@ class SudokuModel:
         self.digest = digest
 
     @classmethod
-    def load(cls, folder: Path, device: str | None = None) -> SudokuModel:
+    def load(cls, folder: Path, device: str | None = None, compile: bool = False) -> SudokuModel:
         """The model in a folder that `redraft train sudoku` wrote."""
         net = load_network(BoardNet, folder).to(pick_device(device))
-        return cls(net, folder.name, digest(folder))
+        model = cls(net, folder.name, digest(folder))
+        if compile:
+            model.forward = torch.compile(net, dynamic=True)
+        return model
 
     def predict(self, state: State) -> Prediction:
         """One network evaluation for each row; uncertainty is the predicted RMS error of a cell's clean values."""
         z = state.x.flatten(2)
         size = CPU_ROWS if z.device.type == "cpu" else len(z)
-        parts = [self.net(*rows)[:2] for rows in zip(torch.split(z, size), torch.split(state.t, size), strict=True)]
+        parts = [self.forward(*rows)[:2] for rows in zip(torch.split(z, size), torch.split(state.t, size), strict=True)]
         raw, log_variance = (torch.cat(values) for values in zip(*parts, strict=True))
         skip, out = preconditioning(state.t)
         clean = expand(skip, z) * z + expand(out, z) * raw

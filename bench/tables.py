@@ -1,0 +1,126 @@
+"""Fill the README's tables from bench/results: `python bench/tables.py`; `--check` only compares."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from redraft.core.trace import Trace
+from redraft.report.statistics import wilson
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
+
+
+def load(name: str) -> Trace:
+    """The stored rows of an experiment."""
+    return Trace.load(RESULTS / f"{name}.parquet")
+
+
+def share(trace: Trace, draft: int, column: str = "valid") -> str:
+    """A share in per cent with its 95 % interval."""
+    values = trace.by_draft(column)[draft].double()
+    low, high = wilson(int(values.sum()), len(values))
+    return f"{values.mean() * 100:.1f} % ({low * 100:.1f}–{high * 100:.1f})"
+
+
+def nfe(trace: Trace, draft: int) -> str:
+    """Mean evaluations per problem by a draft."""
+    return f"{trace.by_draft('nfe')[draft].double().mean():.0f}"
+
+
+def last(trace: Trace) -> int:
+    """The number of the last draft."""
+    return int(trace["draft"].max())
+
+
+def markdown(rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table; the first row is the head."""
+    head, *body = rows
+    lines = ["| " + " | ".join(row) + " |" for row in (head, tuple("---" for _ in head), *body)]
+    return "\n".join(lines)
+
+
+def kinds() -> str:
+    """Validity before and after IPR, by kind of puzzle."""
+    rows = [("puzzles", "n", "valid at first", "after IPR", "iterations", "NFE at first", "NFE in all")]
+    for name in ("hard", "medium", "easy", "extreme", *(f"corrupted-{k}" for k in (1, 3, 5, 10))):
+        if not (RESULTS / f"{name}.parquet").exists():
+            continue
+        trace = load(name)
+        end, n = last(trace), len(trace.by_draft("valid")[0])
+        rows.append((name, str(n), share(trace, 0), share(trace, end), str(end), nfe(trace, 0), nfe(trace, end)))
+        if name == "extreme":
+            rows.append(("… solved", "", share(trace, 0, "solved"), share(trace, end, "solved"), "", "", ""))
+    return markdown(rows)
+
+
+def initial() -> str:
+    """Validity of single drafts, and of IPR at the same cost."""
+    rows = [("first draft only", "n", "valid", "NFE")]
+    names = {
+        "3": "3 steps a cell (the paper's)",
+        "10": "10 steps a cell",
+        "30": "30 steps a cell",
+        "10-overlap": "10 steps, overlap 0.8",
+        "30-overlap": "30 steps, overlap 0.8",
+        "30-by-3": "30 steps, 3 cells at a time",
+        "100-by-9": "100 steps, 9 cells at a time",
+    }
+    for name, words in names.items():
+        if (RESULTS / f"initial-{name}.parquet").exists():
+            trace = load(f"initial-{name}")
+            rows.append((words, str(len(trace)), share(trace, 0), nfe(trace, 0)))
+    return markdown(rows)
+
+
+def chain() -> str:
+    """Validity along chains of 200 iterations from a poor and from a perfect start."""
+    rows = [("start", "n", *(f"after {draft}" for draft in (0, 10, 25, 50, 100, 200)), "mean of 101–200")]
+    for name, words in {"chain-noise": "cells in random order", "chain-board": "the solution"}.items():
+        if (RESULTS / f"{name}.parquet").exists():
+            trace = load(name)
+            valid = trace.by_draft("valid")
+            late = torch.cat([valid[draft] for draft in range(101, 201)]).double().mean()
+            shares = (f"{valid[draft].double().mean() * 100:.0f} %" for draft in (0, 10, 25, 50, 100, 200))
+            rows.append((words, str(len(valid[0])), *shares, f"{late * 100:.1f} %"))
+    return markdown(rows)
+
+
+def grid() -> str:
+    """Validity and cost of selection x ratio x overlap after 25 iterations."""
+    rows = [("selection", "ratio", "overlap", "after 10", "NFE", "after 25", "NFE")]
+    for path in sorted(RESULTS.glob("grid-*.parquet")):
+        _, select, ratio, overlap = path.stem.split("-")
+        trace = load(path.stem)
+        cells = (cell for draft in (10, 25) for cell in (share(trace, draft), nfe(trace, draft)))
+        rows.append((select, ratio, overlap, *cells))
+    return markdown(rows)
+
+
+TABLES = {"kinds": kinds, "initial": initial, "chain": chain, "grid": grid}
+
+
+def filled(text: str) -> str:
+    """`text` with every table between its marks made anew."""
+    for name, table in TABLES.items():
+        marks = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
+        text = re.sub(f"{marks[0]}.*?{marks[1]}", f"{marks[0]}\n{table()}\n{marks[1]}", text, flags=re.DOTALL)
+    return text
+
+
+def main() -> None:
+    """Fill, or with `--check` fail if a table is not what the stored rows say."""
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    after = filled(before)
+    if "--check" in sys.argv[1:]:
+        sys.exit(before != after)
+    readme.write_text(after)
+
+
+if __name__ == "__main__":
+    main()
