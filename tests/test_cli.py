@@ -6,10 +6,10 @@ import torch
 
 import redraft
 from redraft.cli import COMMANDS, first_line, main
+from redraft.commands.demo import Demo
 from redraft.core.registry import METHODS, MODELS, TASKS
 from redraft.models.nets.board import BoardNet
 from redraft.models.weights import save_network
-from redraft.commands.demo import Demo
 from redraft.report.story import Story
 
 

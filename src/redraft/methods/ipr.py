@@ -1,4 +1,6 @@
-"""Iterative Partial Refinement (IPR): ahn-ml, "Iterative Partial Refinement", 2026, https://arxiv.org/abs/2605.19317.
+"""Inference-Time Scaling in Diffusion Models through Iterative Partial Refinement (IPR).
+
+Jaesik Yoon, Taegu Kang, Sungjin Ahn, 2026, https://arxiv.org/abs/2605.19317.
 
     x <- generate(given regions)
     repeat: S <- k = max(1, floor(ratio |free|)) of the free regions, uniformly without replacement

@@ -1,6 +1,7 @@
 """Regions are denoised one block after another, the surest first: the sequential sampler of SRM and of IPR.
 
-Wewer et al., "Spatial reasoning with denoising models", 2025, and the sampler that IPR uses. With n blocks of
+Wewer, Pogodzinski, Schiele, Lenssen, "Spatial reasoning with denoising models", 2025, https://arxiv.org/abs/2502.21075,
+and the sampler that IPR uses. With n blocks of
 `regions_per_block` regions, p steps a region and overlap o between consecutive blocks, a walk takes
 
     T = ceil(p + (n - 1)(1 - o) p)                          network evaluations; block b starts at step

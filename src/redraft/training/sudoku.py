@@ -39,6 +39,7 @@ class TrainSudoku:
         batch: boards a step, instead of the preset's.
         boards: random full boards to start from; each use is a random symmetry of one.
         evaluate: hard test boards to evaluate on at the end.
+        iterations: of IPR in that evaluation.
         mixed: share of the boards with levels by SRM's mean-beta scheme; the others' are as a walk meets them.
         guide: weight of the digit head's cross-entropy.
         seed: of all randomness.
@@ -54,6 +55,7 @@ class TrainSudoku:
     batch: int | None = None
     boards: int = 20_000
     evaluate: int = 32
+    iterations: int = 12
     mixed: float = 0.3
     guide: float = 1.0
     seed: int = 0
@@ -105,11 +107,18 @@ class _Recipe:
         task = Sudoku(mnist=settings.mnist)
         problems = task.problems(settings.evaluate, seed=1)
         trace = run(
-            IPR(iterations=12), SudokuModel(self.net), problems, evaluate=task.evaluate
+            IPR(iterations=settings.iterations), SudokuModel(self.net), problems, evaluate=task.evaluate
         ).trace  # fmt: skip
         valid = trace.by_draft("valid")
-        metrics = {f"valid_after_{draft}": float(valid[draft].double().mean()) for draft in (0, 12)}
-        print(f"hard boards valid at first and after 12 refinements (n = {settings.evaluate}): {metrics}")
+        metrics = {
+            f"valid_after_{draft}": float(valid[draft].double().mean())
+            for draft in valid
+            if draft in (0, settings.iterations)
+        }
+        print(
+            f"hard boards valid at first and after {settings.iterations} refinements, "
+            f"n = {settings.evaluate}: {metrics}"
+        )
         return metrics
 
     def card(self, metrics: dict[str, float]) -> str:

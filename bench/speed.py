@@ -1,0 +1,97 @@
+"""Measure speed, side by side in one run: `python bench/speed.py` writes bench/results/speed.json.
+
+- overhead: wall time of a run over the time of the same network calls, at the same batch sizes, bare.
+- throughput: rows a second at batch 64 over batch 1.
+- growth: wall time with puzzles and with iterations.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import redraft
+from redraft.core.state import State
+
+RESULTS = Path(__file__).parent / "results" / "speed.json"
+REPEATS = 3
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def overhead(model: Any, problems: Any) -> float:
+    """Median over pairs of (run, the same calls bare), in turn."""
+    sizes: list[int] = []
+    predict = model.predict
+
+    def recorded(state: State) -> Any:
+        sizes.append(len(state))
+        return predict(state)
+
+    def run() -> None:
+        redraft.run(redraft.IPR(iterations=2), model, problems, progress=False)
+
+    model.predict = recorded
+    run()
+    model.predict = predict
+    state = problems.state()
+
+    @torch.no_grad()
+    def bare() -> None:
+        for size in sizes:
+            predict(state[:size])
+
+    return statistics.median(seconds(run) / seconds(bare) for _ in range(REPEATS))
+
+
+@torch.no_grad()
+def throughput(model: Any, problems: Any) -> float:
+    """Rows a second at batch 64 over those at batch 1."""
+    one, many = problems.state()[:1], problems.state()
+
+    def rate(state: State, calls: int) -> float:
+        return calls * len(state) / seconds(lambda: [model.predict(state) for _ in range(calls)])
+
+    return statistics.median(rate(many, 4) / rate(one, 64) for _ in range(REPEATS))
+
+
+def growth(model: Any, problems: Any) -> dict[str, dict[int, float]]:
+    """Seconds of a run by number of puzzles (with 2 iterations) and by iterations (of 16 puzzles)."""
+
+    def run(n: int, iterations: int) -> float:
+        method = redraft.IPR(iterations=iterations)
+        return seconds(lambda: redraft.run(method, model, problems[:n], progress=False))
+
+    return {
+        "puzzles": {n: round(run(n, 2), 2) for n in (1, 4, 16, 64)},
+        "iterations": {i: round(run(16, i), 2) for i in (0, 2, 4, 8)},
+    }
+
+
+def main() -> None:
+    """Measure, print and store."""
+    model = redraft.load_model("sudoku")
+    problems = redraft.load_task("sudoku").problems(64, seed=2)
+    results = {
+        "threads": torch.get_num_threads(),
+        "overhead": round(overhead(model, problems), 3),
+        "throughput_64_over_1": round(throughput(model, problems), 2),
+        "seconds": growth(model, problems),
+    }
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
