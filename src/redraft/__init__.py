@@ -31,7 +31,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     """Import what is asked for now, so that `import redraft` stays quick."""
     for module, names in _HOME.items():
         if name in names:

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) -> Any:  # noqa: ANN401
+def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) -> Any:
     """The command's dataclass, filled in from `argv`."""
     import tyro
 
@@ -85,7 +85,7 @@ def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) 
     return tyro.cli(Union[stubs], prog=program, args=argv or ["--help"])  # type: ignore[call-overload] # noqa: UP007
 
 
-def _load(target: str) -> Any:  # noqa: ANN401
+def _load(target: str) -> Any:
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 

@@ -85,7 +85,7 @@ def _cells(values: Tensor) -> tuple[str, str]:
     return f"{mean:.4g}", f"{low:.4g} to {high:.4g}"
 
 
-def _is_share(values: Any) -> bool:  # noqa: ANN401 - torch is not imported here
+def _is_share(values: Any) -> bool:
     """Whether the values are truths: true and false, or 1. and 0. where some were NaN; counts are integers."""
     binary = bool(((values == 0) | (values == 1)).all())
     return binary and (values.dtype.itemsize == 1 or values.dtype.is_floating_point)

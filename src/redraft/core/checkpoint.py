@@ -54,7 +54,7 @@ class Checkpoint:
         except OSError as error:
             raise RedraftError(f"the checkpoint folder {folder} cannot be written: {error}") from error
 
-    def save(self, session: Any) -> None:  # noqa: ANN401 - the run loop's own state
+    def save(self, session: Any) -> None:
         """Write the session's last draft, its ledger and its trace, unless the last write was just now."""
         if time.monotonic() - self.last < self.every:
             return

@@ -22,7 +22,7 @@ class CountedModel:
         """Count `model` into `ledger`; a model whose rows cost more than one evaluation says so in `nfe_per_row`."""
         self._model, self._ledger = model, ledger
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         """Whatever the model has."""
         return getattr(self._model, name)
 

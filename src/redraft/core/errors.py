@@ -20,7 +20,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> RedraftError:
     return RedraftError(f"unknown {kind} {name!r}; {hint}")
 
 
-def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module has no narrower type
+def require(module: str, extra: str) -> Any:
     """Import an optional `module` now, or say which extra brings it."""
     try:
         return importlib.import_module(module)

@@ -25,7 +25,7 @@ class Registry(Mapping[str, Any]):
         extra = {point.name: point.value for point in entry_points(group=f"redraft.{self.kind}s")}
         return extra | self._builtin
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+    def __getitem__(self, name: str) -> Any:
         """The object called `name`.
 
         Raises:

@@ -96,7 +96,7 @@ class Result:
             raise RedraftError(f"{folder} does not hold a complete result: {error}") from error
 
 
-def settings_of(method: Any, model: Model, budget: Budget, seed: int) -> dict[str, Any]:  # noqa: ANN401
+def settings_of(method: Any, model: Model, budget: Budget, seed: int) -> dict[str, Any]:
     """All that a run's outcome depends on besides its problems, as JSON values."""
     return {
         "method": described(method),
@@ -112,7 +112,7 @@ def settings_of(method: Any, model: Model, budget: Budget, seed: int) -> dict[st
     }
 
 
-def described(value: Any) -> Any:  # noqa: ANN401
+def described(value: Any) -> Any:
     """A dataclass as nested JSON values, each with its `type`."""
     if is_dataclass(value):
         return {"type": type(value).__name__} | {k: described(v) for k, v in vars(value).items()}

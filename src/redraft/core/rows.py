@@ -43,13 +43,13 @@ def _row_fields(rows: Rows) -> list[tuple[str, Any]]:
     return [(f.name, getattr(rows, f.name)) for f in fields(rows) if not f.metadata.get("shared")]  # type: ignore[arg-type]
 
 
-def _length(value: Any) -> int | None:  # noqa: ANN401
+def _length(value: Any) -> int | None:
     if isinstance(value, dict):
         return next((_length(v) for v in value.values()), None)
     return None if value is None else len(value)
 
 
-def _take(value: Any, index: Index) -> Any:  # noqa: ANN401
+def _take(value: Any, index: Index) -> Any:
     if isinstance(value, dict):
         return {key: _take(v, index) for key, v in value.items()}
     if isinstance(value, list):
@@ -63,7 +63,7 @@ def _numbers(index: Tensor) -> list[int]:
     return (index.nonzero()[:, 0] if index.dtype == torch.bool else index).tolist()
 
 
-def _join(values: list[Any]) -> Any:  # noqa: ANN401
+def _join(values: list[Any]) -> Any:
     first = values[0]
     if isinstance(first, dict):
         return {key: _join([v[key] for v in values]) for key in first}

@@ -152,7 +152,7 @@ class _Session:
         net = getattr(self.model, "net", None)
         return next(net.parameters()).device if net is not None else self.problems.x.device
 
-    def spend(self, store: Checkpoint | None, bar: Any) -> None:  # noqa: ANN401 - tqdm has no types
+    def spend(self, store: Checkpoint | None, bar: Any) -> None:
         """Make drafts until the method ends or no further one fits the budget."""
         model = CountedModel(self.model, self.ledger)
         verifier = CountedVerifier(self.verifier, self.problems, self.ledger) if self.verifier else None
@@ -169,7 +169,7 @@ class _Session:
             need, given = int(self.method.nfe(self.model, self.draft).min()), self.budget
             raise RedraftError(f"the budget of {given} is too small for one draft, which takes {need} NFE")
 
-    def _advance(self, drafts: Any, store: Checkpoint | None, bar: Any) -> bool:  # noqa: ANN401
+    def _advance(self, drafts: Any, store: Checkpoint | None, bar: Any) -> bool:
         """Draft until some row's budget ends (True) or the method does (False)."""
         while True:
             began = time.perf_counter()

@@ -60,7 +60,7 @@ class Trace(Mapping[str, Tensor]):
         drafts = self["draft"]
         return {number: self[name][drafts == number] for number in sorted(set(drafts.tolist()))}
 
-    def table(self) -> Any:  # noqa: ANN401 - a pyarrow.Table
+    def table(self) -> Any:
         """The trace as a `pyarrow.Table`; `.to_pandas()` if you have pandas."""
         import pyarrow as pa
 

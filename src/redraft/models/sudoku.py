@@ -31,7 +31,7 @@ class SudokuModel:
         self.forward: Callable[..., tuple[Tensor, ...]] = net
         side = round(net.config["pixels"] ** 0.5)
         self.net, self.name, self.process = net, name, RectifiedFlow()
-        self.shape = (81, side, side)
+        self.shape: tuple[int, ...] = (81, side, side)
         self.graph = torch.from_numpy(PEERS)
         self.digest = digest
 

@@ -134,7 +134,7 @@ def overview(story: Story) -> bytes:
     return png(np.asarray(canvas.buffer_rgba())[..., :3].copy(), colours=128)
 
 
-def _show(axes: Any, story: Story, step: int) -> None:  # noqa: ANN401 - matplotlib is optional
+def _show(axes: Any, story: Story, step: int) -> None:
     axes.imshow(next(snapshots(story, step, [story.hero])), interpolation="antialiased")
     number = int(story.conflicts(step)[story.hero].sum())
     refinements = story.steps[step].number
@@ -145,7 +145,7 @@ def _show(axes: Any, story: Story, step: int) -> None:  # noqa: ANN401 - matplot
     axes.spines[:].set_visible(False)
 
 
-def _curve(axes: Any, story: Story) -> None:  # noqa: ANN401
+def _curve(axes: Any, story: Story) -> None:
     nfe, shares = [step.nfe for step in story.steps], [100 * step.share for step in story.steps]
     low, high = zip(*([100 * end for end in step.interval] for step in story.steps), strict=True)
     colour = tuple(value / 255 for value in FRAME)

@@ -25,10 +25,10 @@ class Walk(Protocol):
 class Sampler(Protocol):
     """Walks states from noise to clean; regions at level 0 are context and stay as they are."""
 
-    def init(self, model: Model, state: State, streams: Streams) -> Any:  # noqa: ANN401 - its own kind of Walk
+    def init(self, model: Model, state: State, streams: Streams) -> Any:
         """The walk at its start."""
 
-    def step(self, model: Model, walk: Any, streams: Streams) -> Any:  # noqa: ANN401
+    def step(self, model: Model, walk: Any, streams: Streams) -> Any:
         """The walk one step on."""
 
     def nfe(self, regions: Tensor) -> Tensor:

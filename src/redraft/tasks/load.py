@@ -7,7 +7,7 @@ from typing import Any
 from redraft.core.registry import TASKS
 
 
-def load_task(name: str, **settings: Any) -> Any:  # noqa: ANN401 - tasks have methods of their own
+def load_task(name: str, **settings: Any) -> Any:
     """A task by name (see `redraft list`), with its own settings.
 
     Raises:
