@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import redraft
-from redraft import IPR, Disagreement, Sequential, Sweep, Uncertainty
+from redraft import IPR, Budget, Disagreement, Sequential, Sweep, Uncertainty
 from redraft.core.trace import Trace
 from redraft.models.base import Model
 
@@ -45,6 +45,7 @@ class Experiment:
     n: int = 500
     seed: int = 0
     start: str = "nothing"
+    budget: Budget = Budget()
     problems: dict[str, Any] = field(default_factory=dict)
 
     def nfe(self) -> int:
@@ -52,18 +53,19 @@ class Experiment:
         free = torch.tensor([FREE[self.difficulty]])
         first = int(self.method.initial.nfe(free)) * (self.start == "nothing")
         again = int(self.method.refine.nfe((free * self.method.ratio).long().clamp_min(1)))
-        return self.n * (first + self.method.iterations * (again + self.method.select.nfe))
+        total = first + self.method.iterations * (again + self.method.select.nfe)
+        return self.n * min(total, self.budget.nfe or total)
 
 
 def _experiments() -> dict[str, Experiment]:
     paper = IPR()
     found = {kind: Experiment(paper, kind, 500 if kind == "hard" else 200) for kind in ("hard", "medium", "easy")}
-    found["extreme"] = Experiment(paper, "extreme", 200)
+    found["extreme"] = Experiment(paper, "extreme", 100)
     for swaps in (1, 3, 5, 10):
         short = replace(paper, iterations=15)
         found[f"corrupted-{swaps}"] = Experiment(short, "corrupted", 100, start="board", problems={"swaps": swaps})
     for start in ("noise", "board"):
-        found[f"chain-{start}"] = Experiment(replace(paper, iterations=200), n=32, seed=1, start=start)
+        found[f"chain-{start}"] = Experiment(replace(paper, iterations=200), n=24, seed=1, start=start)
     for name, initial in {
         "3": Sequential(),
         "10": Sequential(10),
@@ -71,9 +73,8 @@ def _experiments() -> dict[str, Experiment]:
         "10-overlap": Sequential(10, 0.8),
         "30-overlap": Sequential(30, 0.8),
         "30-by-3": Sequential(30, regions_per_block=3),
-        "100-by-9": Sequential(100, regions_per_block=9),
     }.items():
-        found[f"initial-{name}"] = Experiment(IPR(iterations=0, initial=initial), n=100, seed=1)
+        found[f"initial-{name}"] = Experiment(IPR(iterations=0, initial=initial), n=64, seed=1)
     selections = {
         "uniform": paper.select,
         "sweep": Sweep(),
@@ -81,10 +82,10 @@ def _experiments() -> dict[str, Experiment]:
         "disagreement": Disagreement(),
     }
     for name, select in selections.items():
-        for ratio in (0.1, 0.25, 0.5):
+        for ratio in (0.1, 0.25):
             for overlap in (0.8, 1.0):
-                method = IPR(25, ratio, select=select, refine=Sequential(10, overlap))
-                found[f"grid-{name}-{ratio}-{overlap}"] = Experiment(method, n=48, seed=1)
+                method = IPR(100, ratio, select=select, refine=Sequential(10, overlap))
+                found[f"grid-{name}-{ratio}-{overlap}"] = Experiment(method, n=32, seed=1, budget=Budget(nfe=800))
     return found
 
 
@@ -120,7 +121,14 @@ def _shard(experiment: Experiment, rows: range) -> dict[str, Tensor]:
     problems = every[rows.start : rows.stop]
     start = {"nothing": None, "board": problems.x, "noise": _shuffled(problems.x)}[experiment.start]
     result = redraft.run(
-        experiment.method, model, problems, seed=experiment.seed, start=start, evaluate=task.evaluate, progress=False
+        experiment.method,
+        model,
+        problems,
+        budget=experiment.budget,
+        seed=experiment.seed,
+        start=start,
+        evaluate=task.evaluate,
+        progress=False,
     )
     return {column: result.trace[column].float() if column != "problem" else result.trace[column] for column in KEPT}
 

@@ -27,6 +27,16 @@ def share(trace: Trace, draft: int, column: str = "valid") -> str:
     return f"{values.mean() * 100:.1f} % ({low * 100:.1f}–{high * 100:.1f})"
 
 
+def within(trace: Trace, budget: int) -> str:
+    """The share of problems whose last draft within `budget` evaluations is valid, with its 95 % interval."""
+    fits = trace["nfe"] <= budget
+    problems, rows = trace["problem"][fits].unique(return_inverse=True)
+    last = torch.zeros(len(problems)).scatter_reduce(0, rows, trace["draft"][fits].float(), "amax")
+    valid = trace["valid"][fits][trace["draft"][fits] == last[rows]]
+    low, high = wilson(int(valid.sum()), len(valid))
+    return f"{valid.double().mean() * 100:.0f} % ({low * 100:.0f}–{high * 100:.0f})"
+
+
 def nfe(trace: Trace, draft: int) -> str:
     """Mean evaluations per problem by a draft."""
     return f"{trace.by_draft('nfe')[draft].double().mean():.0f}"
@@ -68,7 +78,6 @@ def initial() -> str:
         "10-overlap": "10 steps, overlap 0.8",
         "30-overlap": "30 steps, overlap 0.8",
         "30-by-3": "30 steps, 3 cells at a time",
-        "100-by-9": "100 steps, 9 cells at a time",
     }
     for name, words in names.items():
         if (RESULTS / f"initial-{name}.parquet").exists():
@@ -91,13 +100,14 @@ def chain() -> str:
 
 
 def grid() -> str:
-    """Validity and cost of selection x ratio x overlap after 25 iterations."""
-    rows = [("selection", "ratio", "overlap", "after 10", "NFE", "after 25", "NFE")]
+    """Validity of selection x ratio x overlap at equal cost: the last drafts within a number of evaluations."""
+    budgets = (300, 400, 600, 800)
+    rows = [("selection", "ratio", "overlap", "n", *(f"{budget} NFE" for budget in budgets))]
     for path in sorted(RESULTS.glob("grid-*.parquet")):
         _, select, ratio, overlap = path.stem.split("-")
         trace = load(path.stem)
-        cells = (cell for draft in (10, 25) for cell in (share(trace, draft), nfe(trace, draft)))
-        rows.append((select, ratio, overlap, *cells))
+        shares = [within(trace, budget) for budget in budgets]
+        rows.append((select, ratio, overlap, str(len(trace.by_draft("valid")[0])), *shares))
     return markdown(rows)
 
 

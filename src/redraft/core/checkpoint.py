@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -74,8 +75,11 @@ class Checkpoint:
             "seconds": json.dumps(session.seconds),
         }
         part = self.path.with_suffix(".part")
-        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, part, about)
-        os.replace(part, self.path)
+        try:
+            save_file({name: value.cpu().contiguous().clone() for name, value in tensors.items()}, part, about)
+            os.replace(part, self.path)
+        except (OSError, SafetensorError) as error:
+            warnings.warn(f"the checkpoint {self.path} was not written, the run goes on: {error}", stacklevel=2)
 
     def load(self) -> Saved | None:
         """What was saved, if anything was.
@@ -96,19 +100,21 @@ class Checkpoint:
             with safe_open(self.path, "pt") as file:
                 about = file.metadata()
                 for name in file.keys():  # noqa: SIM118 - not a mapping
-                    group, _, key = name.rpartition(".") if "." in name else ("", "", name)
+                    group, _, key = name.partition(".") if "." in name else ("", "", name)
                     groups[group][key] = file.get_tensor(name)
+            saved = Saved(
+                rows=groups[""]["rows"],
+                final=groups[""]["final"],
+                number=json.loads(about["number"]),
+                seconds=json.loads(about["seconds"]),
+                carry=groups["carry"],
+                spent=groups["spent"],
+                saved=groups["saved"],
+                trace=Trace(groups["trace"]),
+            )
+            fingerprint = about["fingerprint"]
         except Exception as error:
             raise RedraftError(f"{self.path} is damaged; delete it to start over: {error}") from error
-        if about["fingerprint"] != self.fingerprint:
+        if fingerprint != self.fingerprint:
             raise RedraftError(f"{self.path} is from a run with other settings: delete it or choose another folder")
-        return Saved(
-            rows=groups[""]["rows"],
-            final=groups[""]["final"],
-            number=json.loads(about["number"]),
-            seconds=json.loads(about["seconds"]),
-            carry=groups["carry"],
-            spent=groups["spent"],
-            saved=groups["saved"],
-            trace=Trace(groups["trace"]),
-        )
+        return saved

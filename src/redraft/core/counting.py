@@ -35,11 +35,14 @@ class CountedModel:
                 f"{self._model.name!r} predicted shape {tuple(prediction.clean.shape)} for values of shape "
                 f"{tuple(state.x.shape)}"
             )
-        # a sum is not finite if any of its terms is not, and costs no second tensor
-        if not prediction.clean.sum().isfinite():
-            bad = ~prediction.clean.flatten(1).isfinite().all(1)
-            first = f" (first for problem number {int(state.problem[bad][0])})" if bad.any() else ""
-            raise RedraftError(f"the network of {self._model.name!r} gave NaN or infinity{first}")
+        for value in (prediction.clean, prediction.uncertainty, prediction.variance):
+            # a sum is not finite if any of its terms is not, and costs no second tensor
+            if value is not None and not value.sum(dtype=torch.float64).isfinite():
+                bad = ~value.flatten(1).isfinite().all(1)
+                first = int(state.problem[bad][0])
+                raise RedraftError(
+                    f"the network of {self._model.name!r} gave NaN or infinity (first for problem number {first})"
+                )
         return prediction
 
 

@@ -20,6 +20,14 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> RedraftError:
     return RedraftError(f"unknown {kind} {name!r}; {hint}")
 
 
+def check_range(settings: object, **most: float) -> None:
+    """Raise unless each named attribute of `settings` lies in [0, its most]."""
+    for name, top in most.items():
+        value = getattr(settings, name)
+        if not 0 <= value <= top:
+            raise RedraftError(f"{name} is {value}: it must lie in [0, {top}]")
+
+
 def require(module: str, extra: str) -> Any:
     """Import an optional `module` now, or say which extra brings it."""
     try:

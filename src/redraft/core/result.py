@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -62,7 +63,7 @@ class Result:
             save_file(tensors, folder / "samples.safetensors")
             self.trace.save(folder / "trace.parquet")
             (folder / "result.json").write_text(json.dumps(about, indent=2) + "\n")
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise RedraftError(f"the result cannot be written to {folder}: {error}") from error
 
     @classmethod

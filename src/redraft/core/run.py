@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ def run(
     """
     _check(model, problems, start)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
-    store = Checkpoint(checkpoint, session.fingerprint()) if checkpoint else None
+    store = Checkpoint(checkpoint, session.fingerprint(start)) if checkpoint else None
     session.begin(start, store)
     with tqdm(
         total=method.total(), initial=session.draft.number + 1, unit="draft", dynamic_ncols=True,
@@ -101,6 +102,13 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
             raise RedraftError("start holds NaN or infinity")
 
 
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 @dataclass
 class _Session:
     """A run under way: the rows still at work, and the last draft of every problem."""
@@ -120,10 +128,14 @@ class _Session:
     draft: Draft = field(init=False)
     ledger: Ledger = field(init=False)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, start: Tensor | None) -> dict[str, Any]:
         """What must be equal for a checkpoint to be this run's."""
         settings = settings_of(self.method, self.model, self.budget, self.seed)
-        return settings | {"problems": self.problems.ids.tolist()}
+        return settings | {
+            "problems": self.problems.ids.tolist(),
+            "given": _digest(self.problems.frozen, self.problems.state().x),
+            "start": None if start is None else _digest(self.model.encode(start)),
+        }
 
     def begin(self, start: Tensor | None, store: Checkpoint | None) -> None:
         """The state before the first draft, or after the last one that a checkpoint holds."""

@@ -65,7 +65,7 @@ class Streams(Rows):
     def split(self, chains: int) -> Streams:
         """`chains` streams in place of each, side by side."""
         chain = torch.arange(chains, device=self.key.device).repeat(len(self))
-        return self.repeat(chains).fold(chain)
+        return self.repeat(chains).fold("chain").fold(chain)
 
     def uniform(self, shape: tuple[int, ...], where: Tensor | None = None) -> Tensor:
         """Uniform numbers in (0, 1), float64 with 52 bits.

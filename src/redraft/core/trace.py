@@ -24,7 +24,7 @@ class Trace(Mapping[str, Tensor]):
     def append(self, **columns: Tensor) -> None:
         """Add rows; tensors (n,) on any device."""
         rows = len(next(iter(columns.values())))
-        for name in columns.keys() - self._parts.keys():
+        for name in [name for name in columns if name not in self._parts]:
             self._parts[name] = [torch.full((self._rows,), torch.nan)] if self._rows else []
         for name, parts in self._parts.items():
             parts.append(columns[name].cpu() if name in columns else torch.full((rows,), torch.nan))
@@ -49,9 +49,7 @@ class Trace(Mapping[str, Tensor]):
         """Equal columns, seconds aside."""
         if not isinstance(other, Trace) or set(self) != set(other):
             return NotImplemented if not isinstance(other, Trace) else False
-        return all(
-            torch.equal(self[n].double().nan_to_num(), other[n].double().nan_to_num()) for n in self if n != "seconds"
-        )
+        return all(_same(self[name], other[name]) for name in self if name != "seconds")
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -79,3 +77,8 @@ class Trace(Mapping[str, Tensor]):
 
         table = pq.read_table(path)
         return cls({name: torch.tensor(table[name].to_numpy()) for name in table.column_names})
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Equal numbers, NaN with NaN."""
+    return one.shape == other.shape and torch.allclose(one.double(), other.double(), 0, 0, equal_nan=True)

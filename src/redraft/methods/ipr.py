@@ -69,6 +69,8 @@ class IPR:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The first draft, unless `draft` is one already, then a refinement for each iteration."""
         demand(model, "regions", "IPR")
+        if verifier is not None:
+            raise RedraftError("IPR takes no verifier: leave verifier=None")
         while draft.number < self.iterations:
             advance = self._generate if draft.number < 0 else self._refine
             draft = replace(advance(model, draft, streams), number=draft.number + 1)

@@ -32,7 +32,7 @@ class SudokuModel:
         side = round(net.config["pixels"] ** 0.5)
         self.net, self.name, self.process = net, name, RectifiedFlow()
         self.shape: tuple[int, ...] = (81, side, side)
-        self.graph = torch.from_numpy(PEERS)
+        self.graph: Tensor | None = torch.from_numpy(PEERS)
         self.digest = digest
 
     @classmethod

@@ -35,7 +35,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise RedraftError(f"{path} cannot be read as a model's configuration: {error}") from error
 
 
@@ -65,4 +65,7 @@ def digest(folder: Path) -> str:
 
 def pick_device(device: str | None) -> torch.device:
     """The named device, or a GPU if there is one, else the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise RedraftError(f"unknown device {device!r}: use 'cpu' or 'cuda'") from error

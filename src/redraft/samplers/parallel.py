@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, check_range
 from redraft.core.rows import Rows
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
@@ -52,6 +52,7 @@ class Parallel:
             raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
         if self.order not in (1, 2):
             raise RedraftError(f"order is {self.order}: use 1 (Euler) or 2 (Heun)")
+        check_range(self, stochasticity=1, temperature=float("inf"))
         if self.order == 2 and self.stochasticity > 0:
             raise RedraftError("Heun's steps (order=2) are deterministic: set stochasticity=0 or order=1")
 

@@ -22,7 +22,7 @@ from math import ceil, floor
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError, check_range, unknown
 from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
@@ -125,7 +125,7 @@ def by_graph(model: Model, walk: SequentialWalk, prediction: Prediction, streams
     graph = model.graph.to(walk.top)
     known = ((walk.top == 0) | (walk.begin >= 0)).to(walk.top)
     near = known @ graph
-    return streams.uniform(walk.top.shape[1:]) - known - near / 2 - near @ graph / 4
+    return streams.uniform(walk.top.shape[1:]) / 4 - known - near / 2 - near @ graph / 4
 
 
 ORDERS: dict[str, Order] = {
@@ -161,9 +161,7 @@ class Sequential:
         for name in ("steps_per_region", "regions_per_block"):
             if getattr(self, name) < 1:
                 raise RedraftError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        for name, top in (("overlap", 1), ("stochasticity", 1), ("temperature", float("inf"))):
-            if not 0 <= getattr(self, name) <= top:
-                raise RedraftError(f"{name} is {getattr(self, name)}: it must lie in [0, {top}]")
+        check_range(self, overlap=1, stochasticity=1, temperature=float("inf"))
         if self.order not in ORDERS:
             raise unknown("order", self.order, ORDERS)
 
