@@ -54,18 +54,11 @@ def test_a_budgeted_run_ends_with_the_unbudgeted_runs_draft_of_that_many_nfe(nfe
     assert (result.ledger.nfe <= nfe).all()
 
 
-def test_a_problem_whose_first_draft_does_not_fit_stays_blank_and_costs_nothing():
-    problems = toy_problems(GIVEN)
-    result = go(problems=problems, budget=Budget(nfe=6))
-    assert result.ledger.nfe.tolist() == [0, 6, 0, 6]
-    assert set(result.trace["problem"].tolist()) == {101, 103}
-    assert torch.equal(result.samples[2], problems.state().x[2])
-
-
-def test_a_budget_too_small_for_any_draft_is_one_sentence_and_costs_nothing():
+@pytest.mark.parametrize("nfe", [1, 6])
+def test_a_budget_too_small_for_some_first_draft_is_one_sentence_and_costs_nothing(nfe):
     model = Toy()
-    with pytest.raises(RedraftError, match="too small for one draft, which takes 2 NFE"):
-        go(model=model, budget=Budget(nfe=1))
+    with pytest.raises(RedraftError, match=f"{nfe} NFE is too small for one draft of problem 10[02], which takes"):
+        go(model=model, problems=toy_problems(GIVEN), budget=Budget(nfe=nfe))
     assert model.rows == 0
 
 

@@ -169,17 +169,19 @@ class _Session:
         model = CountedModel(self.model, self.ledger)
         verifier = CountedVerifier(self.verifier, self.problems, self.ledger) if self.verifier else None
         streams = Streams.root(self.seed, self.problems.ids.to(self.draft.state.x.device))
-        while True:
-            fits = self._fits()
-            if not fits.any():
-                break
+        fits = self._fits()
+        if self.draft.number < 0 and not fits.all():
+            short = self.draft[~fits]
+            problem, need = int(self.problems.ids[short.state.problem[0]]), int(self.method.nfe(self.model, short)[0])
+            raise RedraftError(
+                f"the budget of {self.budget} is too small for one draft of problem {problem}, which takes {need} NFE"
+            )
+        while fits.any():
             self.draft = self.draft[fits]
             drafts = self.method.drafts(model, self.draft, streams[self.draft.state.problem], verifier)
             if not self._advance(drafts, store, bar):
                 return
-        if not len(self.trace):
-            need, given = int(self.method.nfe(self.model, self.draft).min()), self.budget
-            raise RedraftError(f"the budget of {given} is too small for one draft, which takes {need} NFE")
+            fits = self._fits()
 
     def _advance(self, drafts: Any, store: Checkpoint | None, bar: Any) -> bool:
         """Draft until some row's budget ends (True) or the method does (False)."""

@@ -1,0 +1,105 @@
+"""Contract tests for your own models and methods: each returns quietly or raises AssertionError saying what is wrong.
+
+Call them from your test-suite:
+
+    redraft.testing.check_model(my_model, my_problems)
+    redraft.testing.check_method(my_method, my_model, my_problems)
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from redraft.core.ledger import Ledger
+from redraft.core.run import run
+from redraft.core.state import Draft, State
+from redraft.core.streams import Streams
+from redraft.methods.base import Method
+from redraft.models.base import Model
+from redraft.tasks.base import Problems
+
+
+@torch.no_grad()
+def check_model(model: Model, problems: Problems, tolerance: float = 1e-4) -> None:
+    """Check what samplers and methods rely on, on two problems or more.
+
+    - the prior leaves given regions bit for bit and takes the others to level 1;
+    - predictions have the shapes that `Prediction` states, are finite, and are as many as `offers` promises;
+    - a row alone is predicted as in a batch, up to `tolerance`;
+    - re-noising goes up only and leaves other regions bit for bit;
+    - samples survive `encode` after `decode` in shape;
+    - no global random generator is moved.
+    """
+    before = _generators()
+    start = problems.state()
+    noisy = model.process.prior(start, start.free, Streams.root(0, problems.ids))
+    _same_where(noisy.x, start.x, start.frozen, "the prior changes given regions")
+    assert bool((noisy.t == start.free).all()), "the prior does not take free regions to level 1 and others to 0"
+    prediction = model.predict(noisy)
+    assert prediction.clean.shape == noisy.x.shape, f"clean has shape {tuple(prediction.clean.shape)}"
+    assert bool(prediction.clean.isfinite().all()), "clean is not finite"
+    for name, shape in (("uncertainty", noisy.t.shape), ("variance", noisy.x.shape)):
+        value = getattr(prediction, name)
+        assert name not in model.offers or value is not None, f"the model offers {name!r} but does not predict it"
+        assert value is None or value.shape == shape, f"{name} is not of shape {tuple(shape)}"
+    alone = torch.cat([model.predict(noisy[i : i + 1]).clean for i in range(len(noisy))])
+    assert torch.allclose(alone, prediction.clean, atol=tolerance), "a row's prediction depends on its batch"
+    _check_renoise(model, noisy.to(noisy.x, torch.where(start.free, 0.25, 0.0)))
+    assert model.encode(model.decode(start.x)).shape == start.x.shape, "encode does not undo decode in shape"
+    assert _generators() == before, "a global random generator was moved"
+
+
+def check_method(method: Method, model: Model, problems: Problems, tolerance: float = 1e-4) -> None:
+    """Check what the run loop relies on, on two problems or more.
+
+    - `nfe` is never less than what a draft costs;
+    - given regions are bit for bit as given, in every draft;
+    - a problem alone ends as in a batch, up to `tolerance`, and as if `drafts` had been begun anew after every draft;
+    - the same seed gives the same samples, and no global random generator is moved.
+    """
+    before = _generators()
+    given = problems.state()
+    whole = run(method, model, problems, progress=False)
+    _same_where(model.encode(whole.samples), given.x, given.frozen, "given regions change")
+    alone = run(method, model, problems[:1], progress=False)
+    assert torch.allclose(alone.samples, whole.samples[:1], atol=tolerance), "a problem's result depends on its batch"
+    again = run(method, model, problems, progress=False)
+    assert torch.equal(again.samples, whole.samples), "the same seed gives other samples"
+    assert _promises(method, model, problems, whole.ledger), "a draft costs more than `nfe` says"
+    assert _generators() == before, "a global random generator was moved"
+
+
+def _check_renoise(model: Model, state: State) -> None:
+    where = torch.arange(state.t.shape[1]) % 2 == 0
+    where = where & state.free
+    streams = Streams.root(1, torch.arange(len(state)))
+    higher = model.process.renoise(state, where, torch.full_like(state.t, 0.75), streams)
+    _same_where(higher.x, state.x, ~where, "re-noising changes other regions")
+    assert bool((higher.t[where] == 0.75).all()), "re-noising does not reach its level"
+    lower = model.process.renoise(higher, where, torch.full_like(state.t, 0.5), streams)
+    assert torch.equal(lower.x, higher.x), "re-noising to a lower level changes the state"
+
+
+def _promises(method: Method, model: Model, problems: Problems, ledger: Ledger) -> bool:
+    """Whether the drafts' stated costs cover what was spent."""
+    draft, stated = Draft(problems.state()), torch.zeros(len(problems), dtype=torch.int64)
+    streams = Streams.root(0, problems.ids)
+    while True:
+        cost = method.nfe(model, draft)
+        following = next(method.drafts(model, draft, streams, None), None)  # begun anew after every draft
+        if following is None:
+            return bool((ledger.nfe <= stated).all())
+        draft, stated = following, stated + cost
+
+
+def _same_where(one: Tensor, other: Tensor, where: Tensor, complaint: str) -> None:
+    assert torch.equal(one[where], other[where]), complaint
+
+
+def _generators() -> tuple[bytes, str, str]:
+    """The states of torch's, numpy's and Python's global generators."""
+    return torch.get_rng_state().numpy().tobytes(), str(np.random.get_state()), str(random.getstate())  # noqa: NPY002

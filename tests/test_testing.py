@@ -1,0 +1,76 @@
+"""The contract tests that ship pass on sound parts, and each complains about a part that breaks it."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from toys import Toy, toy_problems
+
+from redraft import IPR, Disagreement, Sequential
+from redraft.testing import check_method, check_model
+
+METHOD = IPR(iterations=2, initial=Sequential(2), refine=Sequential(2), keep=Disagreement())
+
+
+def problems():
+    return toy_problems([1, 3, 2])
+
+
+def test_a_sound_model_and_a_sound_method_pass():
+    check_model(Toy(), problems())
+    check_method(METHOD, Toy(), problems())
+
+
+class Mixing(Toy):
+    def predict(self, state):
+        prediction = super().predict(state)
+        return replace(prediction, clean=prediction.clean + prediction.clean.mean(0))
+
+
+class Silent(Toy):
+    def predict(self, state):
+        return replace(super().predict(state), uncertainty=None)
+
+
+class Moving(Toy):
+    def predict(self, state):
+        torch.rand(1)
+        return super().predict(state)
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [(Mixing, "depends on its batch"), (Silent, "does not predict it"), (Moving, "generator was moved")],
+)
+def test_a_broken_model_is_told_what_is_wrong(model, complaint):
+    with pytest.raises(AssertionError, match=complaint):
+        check_model(model(), problems())
+
+
+@dataclass(frozen=True)
+class Cheap(IPR):
+    def nfe(self, model, draft):
+        return super().nfe(model, draft) - 1
+
+
+@dataclass(frozen=True)
+class Careless(IPR):
+    def _refine(self, model, draft, streams):
+        return replace(draft, state=draft.state.to(draft.state.x + 1, draft.state.t))
+
+
+@dataclass(frozen=True)
+class Unseeded(IPR):
+    def _refine(self, model, draft, streams):
+        noise = torch.rand(draft.state.x.shape, generator=torch.Generator().manual_seed(id(draft)))
+        free = draft.state.free[..., None]
+        return replace(draft, state=draft.state.to(draft.state.x + noise * free, draft.state.t))
+
+
+@pytest.mark.parametrize(
+    ("method", "complaint"),
+    [(Cheap, "costs more"), (Careless, "given regions change"), (Unseeded, "depends on its batch|other samples")],
+)
+def test_a_broken_method_is_told_what_is_wrong(method, complaint):
+    with pytest.raises(AssertionError, match=complaint):
+        check_method(method(iterations=2, initial=Sequential(2), refine=Sequential(2)), Toy(), problems())
