@@ -32,6 +32,8 @@ class Demo:
         out: folder for index.html and picture.png.
         model: a name from `redraft list`, or a folder.
         seconds: begin no further draft after this time.
+        mnist: of the task, a folder with MNIST's files, for a model that was trained on them.
+        reader: of the task, a folder that `redraft train reader` wrote.
         device: such as 'cuda'; a GPU if there is one when not given.
     """
 
@@ -42,6 +44,8 @@ class Demo:
     out: Path = Path("redraft-demo")
     model: str = "sudoku"
     seconds: float | None = None
+    mnist: str | None = None
+    reader: str | None = None
     device: str | None = None
 
     def run(self) -> Result:
@@ -49,7 +53,10 @@ class Demo:
         for module in ("PIL.Image", "matplotlib.figure"):
             require(module, extra="plot")
         folder, method = prepare(self.out), redraft.IPR(iterations=self.iterations)
-        model, task = redraft.load_model(self.model, self.device), redraft.load_task("sudoku")
+        model, task = (
+            redraft.load_model(self.model, self.device),
+            redraft.load_task("sudoku", mnist=self.mnist, reader=self.reader),
+        )
         problems = task.problems(self.n, self.seed, difficulty=self.difficulty)
         first = method.initial.nfe((~problems.frozen).sum(1)).double().mean()
         print(f"{self.n} {self.difficulty} boards; the first draft takes {first:.0f} evaluations (NFE) of each")

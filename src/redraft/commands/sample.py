@@ -37,6 +37,8 @@ class Sample:
         budget: the most network evaluations (NFE) that a problem may cost.
         out: folder to save the result in.
         checkpoint: folder; a run that was killed goes on from it when started again.
+        mnist: of the task, a folder with MNIST's files, for a model that was trained on them.
+        reader: of the task, a folder that `redraft train reader` wrote.
         device: such as 'cuda'; a GPU if there is one when not given.
     """
 
@@ -49,11 +51,14 @@ class Sample:
     budget: int | None = None
     out: Path | None = None
     checkpoint: Path | None = None
+    mnist: str | None = None
+    reader: str | None = None
     device: str | None = None
 
     def run(self) -> Result:
         """Sample, save, print."""
-        task, model = redraft.load_task(self.task), redraft.load_model(self.model, self.device)
+        given = {name: value for name in ("mnist", "reader") if (value := getattr(self, name)) is not None}
+        task, model = redraft.load_task(self.task, **given), redraft.load_model(self.model, self.device)
         if self.out:
             prepare(self.out)
         kind = {"difficulty": self.difficulty} if self.difficulty else {}

@@ -17,9 +17,19 @@ from redraft.tasks.digits import Digits, distort, load_digits
 LEGIBLE = 0.9  # least probability that the reader must give to the true digit
 
 
-def load_reader(folder: Path | None = None, mnist: str | None = None) -> Reader:
-    """The reader in `folder`, or the one that ships for the kind of digits."""
-    return load_network(Reader, folder or SHIPPED / ("reader-mnist" if mnist else "reader"))
+@lru_cache(maxsize=4)
+def load_reader(folder: str | Path | None = None, mnist: str | None = None) -> Reader:
+    """The reader in `folder`, or the one that ships, which reads scikit-learn's digits.
+
+    Raises:
+        RedraftError: MNIST digits without a folder: none ships for them, so that nobody's test digits were trained on.
+    """
+    if mnist and folder is None:
+        raise RedraftError(
+            f"boards of MNIST digits need a reader: run 'redraft train reader --mnist {mnist} --out FOLDER' "
+            "and give that folder as reader"
+        )
+    return load_network(Reader, Path(folder or SHIPPED / "reader"))
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Glyphs:
 
 
 @lru_cache(maxsize=4)
-def glyphs(split: str, mnist: str | None = None) -> Glyphs:
+def glyphs(split: str, mnist: str | None = None, reader: str | None = None) -> Glyphs:
     """The legible pictures of a split."""
-    return Glyphs.legible(load_digits(split, mnist), load_reader(mnist=mnist))
+    judge = load_reader(reader, mnist)
+    return Glyphs.legible(load_digits(split, mnist), judge)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, unknown
-from redraft.models.nets.reader import Reader
 from redraft.tasks.base import Problems
 from redraft.tasks.boards import conflicts, corruption, dig, random_board, violations
 from redraft.tasks.glyphs import glyphs, load_reader
@@ -26,9 +25,11 @@ class Sudoku:
 
     Attributes:
         mnist: a folder with MNIST's files, or 'download', for 28x28 digits; scikit-learn's 8x8 if not given.
+        reader: a folder that `redraft train reader` wrote; the reader that ships if not given.
     """
 
     mnist: str | None = None
+    reader: str | None = None
     name = "sudoku"
 
     def problems(
@@ -54,7 +55,7 @@ class Sudoku:
         made = [_puzzle(seed, split, difficulty, swaps, number) for number in range(n)]
         boards, given, order, uniform = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
         solution = boards.long()
-        pictures = glyphs(split, self.mnist).draw(solution, uniform)
+        pictures = glyphs(split, self.mnist, self.reader).draw(solution, uniform)
         rows = torch.arange(n)[:, None]
         ids = (((SPLITS[split] * 2**20 + seed) * len(KINDS) + KINDS.index(difficulty)) << 24) + torch.arange(n)
         return Problems(
@@ -87,7 +88,7 @@ class Sudoku:
 
     def read(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Digits 1..9 (P, 81) and the reader's confidence (P, 81) of boards of pictures."""
-        reader: Reader = load_reader(mnist=self.mnist)
+        reader = load_reader(self.reader, self.mnist)
         logits = torch.cat([reader(part) for part in torch.split(samples.cpu().flatten(0, 1), 8192)])
         best = logits[:, 1:].softmax(-1).max(-1)
         shape = samples.shape[:2]

@@ -45,6 +45,7 @@ class TrainSudoku:
         seed: of all randomness.
         device: such as 'cuda'; a GPU if there is one when not given.
         mnist: a folder with MNIST's files, or 'download'; scikit-learn's digits if not given.
+        reader: a folder that `redraft train reader` wrote; the reader that ships if not given.
         init: a folder with weights to start from; random ones if not given.
         compile: fuse the network's operations (needs a C++ compiler).
     """
@@ -61,6 +62,7 @@ class TrainSudoku:
     seed: int = 0
     device: str | None = None
     mnist: str | None = None
+    reader: str | None = None
     init: Path | None = None
     compile: bool = field(default_factory=lambda: shutil.which("c++") is not None)
 
@@ -79,7 +81,7 @@ class _Recipe:
     def __init__(self, settings: TrainSudoku) -> None:
         self.settings, self.device = settings, pick_device(settings.device)
         digits = load_digits("train", settings.mnist)
-        reader = load_reader(mnist=settings.mnist)
+        reader = load_reader(settings.reader, settings.mnist)
         self.glyphs = Glyphs.legible(digits, reader)
         self.varied = Glyphs.legible(digits, reader, copies=24, seed=settings.seed)
         rng = np.random.default_rng(settings.seed)
@@ -104,7 +106,7 @@ class _Recipe:
     def evaluate(self) -> dict[str, float]:
         """Share of hard test boards that are valid at first and after IPR at the paper's settings."""
         settings = self.settings
-        task = Sudoku(mnist=settings.mnist)
+        task = Sudoku(settings.mnist, settings.reader)
         problems = task.problems(settings.evaluate, seed=1)
         trace = run(
             IPR(iterations=settings.iterations), SudokuModel(self.net), problems, evaluate=task.evaluate
