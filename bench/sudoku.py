@@ -86,6 +86,19 @@ def _experiments() -> dict[str, Experiment]:
             for overlap in (0.8, 1.0):
                 method = IPR(100, ratio, select=select, refine=Sequential(10, overlap))
                 found[f"grid-{name}-{ratio}-{overlap}"] = Experiment(method, n=32, seed=1, budget=Budget(nfe=800))
+    changes: dict[str, dict[str, Any]] = {
+        "paper": {},
+        "keep": {"keep": Disagreement()},
+        "level-0.8": {"level": 0.8},
+        "noise-fixed": {"noise": "fixed"},
+        "stochasticity-0": {"refine": Sequential(10, 0.8, stochasticity=0.0)},
+        "stochasticity-1": {"refine": Sequential(10, 0.8, stochasticity=1.0)},
+        "temperature-0.5": {"refine": Sequential(10, 0.8, temperature=0.5)},
+        "steps-5": {"refine": Sequential(5, 0.8)},
+    }
+    for name, change in changes.items():
+        method = replace(paper, iterations=100, **change)
+        found[f"vary-{name}"] = Experiment(method, n=64, seed=1, budget=Budget(nfe=800))
     return found
 
 

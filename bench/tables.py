@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -111,7 +112,46 @@ def grid() -> str:
     return markdown(rows)
 
 
-TABLES = {"kinds": kinds, "initial": initial, "chain": chain, "grid": grid}
+def vary() -> str:
+    """Validity at equal cost with one setting changed."""
+    budgets = (300, 400, 600, 800)
+    rows = [("changed from the paper's", "n", *(f"{budget} NFE" for budget in budgets))]
+    words = {
+        "paper": "nothing",
+        "keep": "kept only if the model disagrees no more",
+        "level-0.8": "re-noised to level 0.8",
+        "noise-fixed": "the first draft's noise",
+        "stochasticity-0": "stochasticity 0",
+        "stochasticity-1": "stochasticity 1",
+        "temperature-0.5": "temperature 0.5",
+        "steps-5": "5 steps a cell",
+    }
+    for name, change in words.items():
+        if (RESULTS / f"vary-{name}.parquet").exists():
+            trace = load(f"vary-{name}")
+            shares = (within(trace, budget) for budget in budgets)
+            rows.append((change, str(len(trace.by_draft("valid")[0])), *shares))
+    return markdown(rows)
+
+
+def speed() -> str:
+    """The measured speed."""
+    path = RESULTS / "speed.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    rows = [
+        ("what", "measured"),
+        ("a run's wall time over its network calls made bare, 64 puzzles", f"{found['overhead']:.2f}"),
+        ("rows a second at batch 64 over batch 1", f"{found['throughput_64_over_1']:.1f}"),
+    ]
+    for kind, words in {"puzzles": "puzzles, 2 iterations", "iterations": "iterations of 16 puzzles"}.items():
+        times = found["seconds"][kind]
+        rows.append((f"seconds for {', '.join(times)} {words}", ", ".join(f"{value:.1f}" for value in times.values())))
+    return markdown(rows)
+
+
+TABLES = {"kinds": kinds, "initial": initial, "chain": chain, "grid": grid, "vary": vary, "speed": speed}
 
 
 def filled(text: str) -> str:

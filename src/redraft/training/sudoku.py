@@ -25,7 +25,7 @@ from redraft.tasks.sudoku import Sudoku
 from redraft.training.levels import mean_beta, mid_walk
 from redraft.training.loop import Schedule, fit
 
-PRESETS = {"cpu": (9_500, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
+PRESETS = {"cpu": (8_000, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrainSudoku:
     """Train the denoiser of handwritten Sudoku boards.
 
     Attributes:
-        preset: 'cpu' for two cores (about 75 minutes), 'gpu' for one GPU, 'smoke' to try it in a minute.
+        preset: 'cpu' for two cores (about an hour), 'gpu' for one GPU, 'smoke' to try it in a minute.
         out: folder for the weights and their card; a run that was stopped goes on from its checkpoint there.
         steps: optimiser steps, instead of the preset's.
         batch: boards a step, instead of the preset's.
@@ -137,7 +137,7 @@ A `BoardNet` of {count:,} parameters under rectified flow with a noise level for
 - Data: random full boards ({settings.boards:,}, each use under a random symmetry), drawn with {len(self.glyphs.images)}
   legible training pictures of {source}; clean cells are drawn with distorted copies half of the time.
 - Loss: mean squared error of the clean cells, Gaussian likelihood for the predicted uncertainty, cross-entropy of a
-  digit head against the true digits (labels are used in training only; sampling uses none).
+  digit head, whose probabilities the drawing head reads, against the true digits. Labels are used in training only.
 - Levels: {settings.mixed:.0%} of the boards by SRM's mean-beta scheme, the others as a sequential walk meets them.
 - Training: {settings.steps:,} AdamW steps of {settings.batch} boards{before}, averaged weights, seed {settings.seed},
   on {self.device.type.upper()}.

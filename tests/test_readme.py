@@ -1,0 +1,39 @@
+"""What the README says is true: its example runs, and its tables are what the stored rows say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = example.replace("n=8", "n=2").replace("iterations=6", "iterations=1")
+    exec(compile(example, "README.md", "exec"), {})
+    assert (tmp_path / "runs" / "first" / "samples.safetensors").exists()
+    assert "tensor([" in capsys.readouterr().out
+
+
+def test_the_tables_are_what_the_stored_rows_say():
+    check = subprocess.run([sys.executable, ROOT / "bench" / "tables.py", "--check"], check=False)
+    assert check.returncode == 0
+
+
+def test_a_changed_table_fails_that_check():
+    sys.path.insert(0, str(ROOT / "bench"))
+    try:
+        from tables import filled
+    finally:
+        sys.path.pop(0)
+    changed = re.sub(r"(<!-- table: kinds -->.*?)\d\d\.\d %", r"\g<1>12.3 %", README, count=1, flags=re.DOTALL)
+    assert changed != README
+    assert filled(changed) == README
+
+
+def test_the_files_and_pictures_it_points_to_exist():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
