@@ -23,8 +23,8 @@ from torch import Tensor
 
 import redraft
 from redraft import IPR, Budget, Disagreement, Sequential, Sweep, Uncertainty
+from redraft.core.model import Model
 from redraft.core.trace import Trace
-from redraft.models.base import Model
 
 RESULTS = Path(__file__).parent / "results"
 SHARD = 16  # problems that a worker runs together; results do not depend on it

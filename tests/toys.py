@@ -6,8 +6,8 @@ import torch
 
 from redraft.core.state import Prediction
 from redraft.core.streams import Streams
+from redraft.core.task import Problems
 from redraft.processes.flow import RectifiedFlow
-from redraft.tasks.base import Problems
 
 
 class Toy:

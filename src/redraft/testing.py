@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from redraft.core.ledger import Ledger
+from redraft.core.method import Method
+from redraft.core.model import Model
 from redraft.core.run import run
 from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
-from redraft.methods.base import Method
-from redraft.models.base import Model
-from redraft.tasks.base import Problems
+from redraft.core.task import Problems
 
 
 @torch.no_grad()

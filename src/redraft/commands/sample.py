@@ -16,8 +16,8 @@ from redraft.report.statistics import student, wilson
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from redraft.core.method import Method as AnyMethod
     from redraft.core.result import Result
-    from redraft.methods.base import Method as AnyMethod
 else:  # a subcommand for each method there is; the hidden None makes them subcommands even if there is but one
     NAMED = tuple(Annotated[METHODS[name], tyro.conf.subcommand(name)] for name in METHODS)
     AnyMethod = Union[(*NAMED, Annotated[None, tyro.conf.Suppress])]  # noqa: UP007 - built when run

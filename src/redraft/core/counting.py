@@ -10,9 +10,9 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError
 from redraft.core.ledger import Ledger
+from redraft.core.model import Model
 from redraft.core.state import Prediction, State
-from redraft.models.base import Model
-from redraft.tasks.base import Problems
+from redraft.core.task import Problems
 
 
 class CountedModel:

@@ -16,8 +16,8 @@ from torch import Tensor
 from redraft import __version__
 from redraft.core.errors import RedraftError
 from redraft.core.ledger import Budget, Ledger
+from redraft.core.model import Model
 from redraft.core.trace import Trace
-from redraft.models.base import Model
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from redraft.core.checkpoint import Checkpoint
 from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.errors import RedraftError
 from redraft.core.ledger import Budget, Ledger
+from redraft.core.method import Method
+from redraft.core.model import Model
 from redraft.core.result import Result, settings_of
 from redraft.core.state import Draft, merge
 from redraft.core.streams import Streams
+from redraft.core.task import Problems
 from redraft.core.trace import Trace
-from redraft.methods.base import Method
-from redraft.models.base import Model
-from redraft.tasks.base import Problems
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]

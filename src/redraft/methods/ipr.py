@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model, demand
 from redraft.core.state import Draft, State, merge
 from redraft.core.streams import Streams
-from redraft.methods.base import Verifier
 from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform, choose
-from redraft.models.base import Model, demand
 from redraft.samplers import Parallel, Sequential, sample
 
 

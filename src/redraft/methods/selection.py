@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.model import Model, demand
 from redraft.core.state import State
 from redraft.core.streams import Streams
-from redraft.models.base import Model, demand
 
 
 class Selection(Protocol):

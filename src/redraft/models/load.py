@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from redraft.core.errors import RedraftError
+from redraft.core.model import Model
 from redraft.core.registry import MODELS
-from redraft.models.base import Model
 from redraft.models.weights import SHIPPED, read_config
 
 

@@ -10,8 +10,8 @@ from redraft.report.statistics import wilson
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from redraft.core.task import Problems
     from redraft.core.trace import Trace
-    from redraft.tasks.base import Problems
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from redraft.core.model import Model
 from redraft.core.state import State
 from redraft.core.streams import Streams
-from redraft.models.base import Model
 
 
 class Walk(Protocol):

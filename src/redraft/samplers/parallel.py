@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, check_range
+from redraft.core.model import Model
 from redraft.core.rows import Rows
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
-from redraft.models.base import Model
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, check_range, unknown
+from redraft.core.model import Model, demand
 from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
-from redraft.models.base import Model, demand
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, unknown
-from redraft.tasks.base import Problems
+from redraft.core.task import Problems
 from redraft.tasks.boards import conflicts, corruption, dig, random_board, violations
 from redraft.tasks.glyphs import glyphs, load_reader
 

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from redraft.core.model import Model
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
-from redraft.models.base import Model
 
 Verifier = Callable[[Tensor, Tensor], Tensor]  # of samples (B, ...) for problems numbered (B,): scores (B,)
 
