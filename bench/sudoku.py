@@ -65,7 +65,7 @@ def _experiments() -> dict[str, Experiment]:
         short = replace(paper, iterations=15)
         found[f"corrupted-{swaps}"] = Experiment(short, "corrupted", 100, start="board", problems={"swaps": swaps})
     for start in ("noise", "board"):
-        found[f"chain-{start}"] = Experiment(replace(paper, iterations=200), n=24, seed=1, start=start)
+        found[f"chain-{start}"] = Experiment(replace(paper, iterations=200), n=16, seed=1, start=start)
     for name, initial in {
         "3": Sequential(),
         "10": Sequential(10),
@@ -74,7 +74,7 @@ def _experiments() -> dict[str, Experiment]:
         "30-overlap": Sequential(30, 0.8),
         "30-by-3": Sequential(30, regions_per_block=3),
     }.items():
-        found[f"initial-{name}"] = Experiment(IPR(iterations=0, initial=initial), n=64, seed=1)
+        found[f"initial-{name}"] = Experiment(IPR(iterations=0, initial=initial), n=48, seed=1)
     selections = {
         "uniform": paper.select,
         "sweep": Sweep(),
@@ -85,7 +85,7 @@ def _experiments() -> dict[str, Experiment]:
         for ratio in (0.1, 0.25):
             for overlap in (0.8, 1.0):
                 method = IPR(100, ratio, select=select, refine=Sequential(10, overlap))
-                found[f"grid-{name}-{ratio}-{overlap}"] = Experiment(method, n=32, seed=1, budget=Budget(nfe=800))
+                found[f"grid-{name}-{ratio}-{overlap}"] = Experiment(method, n=24, seed=1, budget=Budget(nfe=800))
     changes: dict[str, dict[str, Any]] = {
         "paper": {},
         "keep": {"keep": Disagreement()},
@@ -98,7 +98,7 @@ def _experiments() -> dict[str, Experiment]:
     }
     for name, change in changes.items():
         method = replace(paper, iterations=100, **change)
-        found[f"vary-{name}"] = Experiment(method, n=64, seed=1, budget=Budget(nfe=800))
+        found[f"vary-{name}"] = Experiment(method, n=32, seed=1, budget=Budget(nfe=800))
     return found
 
 

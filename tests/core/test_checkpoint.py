@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_spent(tmp
     (tmp_path / "file").write_text("not a folder")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         model = Toy()
-        with pytest.raises(RedraftError, match="checkpoint folder .* cannot be written"):
+        with pytest.raises(RedraftError, match="cannot be written"):
             redraft.run(method(), model, toy_problems(GIVEN), checkpoint=folder)
         assert model.rows == 0
 

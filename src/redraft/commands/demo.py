@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import redraft
 from redraft.core.errors import require
-from redraft.report.files import prepare, write
+from redraft.core.files import prepare, write
 from redraft.report.page import page
 from redraft.report.pictures import overview
 from redraft.report.story import Step, Story, percent

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 
 import redraft
+from redraft.core.files import prepare
 from redraft.core.registry import METHODS
-from redraft.report.files import prepare
 from redraft.report.statistics import student, wilson
 
 if TYPE_CHECKING:

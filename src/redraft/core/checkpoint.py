@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.files import prepare
 from redraft.core.trace import Trace
 
 
@@ -41,19 +42,12 @@ class Checkpoint:
         Raises:
             RedraftError: the folder cannot be written.
         """
-        self.path = Path(folder) / "run.safetensors"
+        self.path = prepare(Path(folder)) / "run.safetensors"
         self.fingerprint, self.every, self.last = (
             json.dumps(fingerprint, sort_keys=True),
             every,
             -every,
         )
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            probe = self.path.with_suffix(".part")
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise RedraftError(f"the checkpoint folder {folder} cannot be written: {error}") from error
 
     def save(self, session: Any) -> None:
         """Write the session's last draft, its ledger and its trace, unless the last write was just now."""
