@@ -51,6 +51,8 @@ def last(trace: Trace) -> int:
 def markdown(rows: list[tuple[str, ...]]) -> str:
     """A Markdown table; the first row is the head."""
     head, *body = rows
+    if not body:
+        return "*Not measured yet.*"
     lines = ["| " + " | ".join(row) + " |" for row in (head, tuple("---" for _ in head), *body)]
     return "\n".join(lines)
 
@@ -66,6 +68,19 @@ def kinds() -> str:
         rows.append((name, str(n), share(trace, 0), share(trace, end), str(end), nfe(trace, 0), nfe(trace, end)))
         if name == "extreme":
             rows.append(("… solved", "", share(trace, 0, "solved"), share(trace, end, "solved"), "", "", ""))
+    return markdown(rows)
+
+
+def curve() -> str:
+    """Validity against cost, for the paper's settings and the quick ones."""
+    budgets = (300, 400, 600, 800, 1000, 1500, 2500)
+    rows = [("settings", "n", *(f"{budget} NFE" for budget in budgets))]
+    for name, words in {"hard": "the paper's", "quick": "`IPR.quick()`"}.items():
+        if (RESULTS / f"{name}.parquet").exists():
+            trace = load(name)
+            most = float(trace["nfe"].max())
+            shares = (within(trace, b) if b == budgets[0] or b < most * 1.25 else "" for b in budgets)
+            rows.append((words, str(len(trace.by_draft("valid")[0])), *shares))
     return markdown(rows)
 
 
@@ -145,13 +160,21 @@ def speed() -> str:
         ("a run's wall time over its network calls made bare, 64 puzzles", f"{found['overhead']:.2f}"),
         ("rows a second at batch 64 over batch 1", f"{found['throughput_64_over_1']:.1f}"),
     ]
-    for kind, words in {"puzzles": "puzzles, 2 iterations", "iterations": "iterations of 16 puzzles"}.items():
+    for kind, words in {"puzzles": "puzzles, 2 iterations", "iterations": "iterations of 8 puzzles"}.items():
         times = found["seconds"][kind]
         rows.append((f"seconds for {', '.join(times)} {words}", ", ".join(f"{value:.1f}" for value in times.values())))
     return markdown(rows)
 
 
-TABLES = {"kinds": kinds, "initial": initial, "chain": chain, "grid": grid, "vary": vary, "speed": speed}
+TABLES = {
+    "kinds": kinds,
+    "curve": curve,
+    "initial": initial,
+    "chain": chain,
+    "grid": grid,
+    "vary": vary,
+    "speed": speed,
+}
 
 
 def filled(text: str) -> str:

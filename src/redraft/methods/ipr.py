@@ -66,6 +66,14 @@ class IPR:
         if self.noise not in ("fresh", "fixed"):
             raise RedraftError(f"noise is {self.noise!r}: use 'fresh' or 'fixed'")
 
+    @classmethod
+    def quick(cls) -> IPR:
+        """A tenth of the free regions at a time, all of them together: 10 NFE a refinement instead of about 41.
+
+        On Sudoku this reaches the paper's settings' final rate at less than half of their cost: see the README.
+        """
+        return cls(iterations=80, ratio=0.1, refine=Sequential(steps_per_region=10, overlap=1.0))
+
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The first draft, unless `draft` is one already, then a refinement for each iteration."""
         demand(model, "regions", "IPR")

@@ -107,7 +107,7 @@ def by_uncertainty(model: Model, walk: SequentialWalk, prediction: Prediction, s
 
 def at_random(model: Model, walk: SequentialWalk, prediction: Prediction, streams: Streams) -> Tensor:
     """In random order."""
-    return streams.uniform(walk.top.shape[1:])
+    return streams.fold("order").uniform(walk.top.shape[1:])
 
 
 def raster(model: Model, walk: SequentialWalk, prediction: Prediction, streams: Streams) -> Tensor:
@@ -125,7 +125,7 @@ def by_graph(model: Model, walk: SequentialWalk, prediction: Prediction, streams
     graph = model.graph.to(walk.top)
     known = ((walk.top == 0) | (walk.begin >= 0)).to(walk.top)
     near = known @ graph
-    return streams.uniform(walk.top.shape[1:]) / 4 - known - near / 2 - near @ graph / 4
+    return streams.fold("order").uniform(walk.top.shape[1:]) / 4 - known - near / 2 - near @ graph / 4
 
 
 ORDERS: dict[str, Order] = {
@@ -197,7 +197,7 @@ class Sequential:
         streams = streams.fold("sequential").fold(walk.step)
         tables = self._tables(walk.top.shape[1], walk.step.device)
         due = tables.due[walk.blocks, walk.step] * self.regions_per_block
-        begin = self._start(model, walk, prediction, due, streams.fold("order"))
+        begin = self._start(model, walk, prediction, due, streams)
         share = 1 - (walk.step[:, None] + 1 - begin) / tables.length[walk.blocks][:, None]
         t_next = torch.where(begin >= 0, walk.top * share.clamp_min(0), walk.state.t)
         state = model.process.step(walk.state, prediction, t_next, streams, self.stochasticity, self.temperature)
