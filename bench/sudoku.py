@@ -24,6 +24,8 @@ from torch import Tensor
 import redraft
 from redraft import IPR, Budget, Disagreement, Sequential, Sweep, Uncertainty
 from redraft.core.model import Model
+from redraft.core.streams import Streams
+from redraft.core.task import Problems
 from redraft.core.trace import Trace
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,8 +38,8 @@ FREE = {"hard": 68, "medium": 41, "easy": 14, "extreme": 57, "corrupted": 81}
 class Experiment:
     """One curve: `n` problems of a kind through one method.
 
-    `start` is 'nothing', 'board' (the drawn board itself: the solution, or a corrupted board) or 'noise' (every free
-    cell a picture of a random digit).
+    `start` is 'nothing', 'board' (the drawn board itself: the solution, or a corrupted board) or 'noise' (the
+    drawn board with its pictures in random order).
     """
 
     method: IPR = IPR()
@@ -133,7 +135,7 @@ def _shard(experiment: Experiment, rows: range) -> dict[str, Tensor]:
     model, task = _model(), redraft.load_task("sudoku")
     every = task.problems(rows.stop, experiment.seed, difficulty=experiment.difficulty, **experiment.problems)
     problems = every[rows.start : rows.stop]
-    start = {"nothing": None, "board": problems.x, "noise": _shuffled(problems.x)}[experiment.start]
+    start = {"nothing": None, "board": problems.x, "noise": _shuffled(problems)}[experiment.start]
     result = redraft.run(
         experiment.method,
         model,
@@ -147,10 +149,10 @@ def _shard(experiment: Experiment, rows: range) -> dict[str, Tensor]:
     return {column: result.trace[column].float() if column != "problem" else result.trace[column] for column in KEPT}
 
 
-def _shuffled(x: Tensor) -> Tensor:
-    """Boards with their cells' pictures in random order: as wrong a start as there is."""
-    order = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(0)).argsort(1)
-    return x[torch.arange(len(x))[:, None], order]
+def _shuffled(problems: Problems) -> Tensor:
+    """Boards with their cells' pictures in random order, each board's own in any shard: a poor start."""
+    order = Streams.root(0, problems.ids).uniform(problems.x.shape[1:2]).argsort(1)
+    return problems.x[torch.arange(len(problems))[:, None], order]
 
 
 def main() -> None:

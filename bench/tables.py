@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -19,6 +20,13 @@ RESULTS = ROOT / "bench" / "results"
 def load(name: str) -> Trace:
     """The stored rows of an experiment."""
     return Trace.load(RESULTS / f"{name}.parquet")
+
+
+def stored(words: dict[str, str], prefix: str = "") -> Iterator[tuple[str, Trace]]:
+    """What the table calls an experiment, and its rows, for those that have been run."""
+    for name, text in words.items():
+        if (RESULTS / f"{prefix}{name}.parquet").exists():
+            yield text, load(f"{prefix}{name}")
 
 
 def share(trace: Trace, draft: int, column: str = "valid") -> str:
@@ -95,10 +103,8 @@ def initial() -> str:
         "30-overlap": "30 steps, overlap 0.8",
         "30-by-3": "30 steps, 3 cells at a time",
     }
-    for name, words in names.items():
-        if (RESULTS / f"initial-{name}.parquet").exists():
-            trace = load(f"initial-{name}")
-            rows.append((words, str(len(trace)), share(trace, 0), nfe(trace, 0)))
+    for words, trace in stored(names, "initial-"):
+        rows.append((words, str(len(trace)), share(trace, 0), nfe(trace, 0)))
     return markdown(rows)
 
 
@@ -141,11 +147,9 @@ def vary() -> str:
         "temperature-0.5": "temperature 0.5",
         "steps-5": "5 steps a cell",
     }
-    for name, change in words.items():
-        if (RESULTS / f"vary-{name}.parquet").exists():
-            trace = load(f"vary-{name}")
-            shares = (within(trace, budget) for budget in budgets)
-            rows.append((change, str(len(trace.by_draft("valid")[0])), *shares))
+    for change, trace in stored(words, "vary-"):
+        shares = (within(trace, budget) for budget in budgets)
+        rows.append((change, str(len(trace.by_draft("valid")[0])), *shares))
     return markdown(rows)
 
 
