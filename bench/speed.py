@@ -33,28 +33,22 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def overhead(model: Any, problems: Any) -> float:
-    """Median over pairs of (run, the same calls bare), in turn."""
-    sizes: list[int] = []
-    predict = model.predict
+    """A run's wall time over that of its network calls, each made once more, bare, right after the run's own.
 
-    def recorded(state: State) -> Any:
-        sizes.append(len(state))
-        return predict(state)
+    Call by call, so that a machine whose speed drifts treats both the same.
+    """
+    predict, bare = model.predict, 0.0
 
-    def run() -> None:
-        redraft.run(QUICK_START, model, problems, progress=False)
+    def twice(state: State) -> Any:
+        nonlocal bare
+        prediction = predict(state)
+        bare += seconds(lambda: predict(state))
+        return prediction
 
-    model.predict = recorded
-    run()
+    model.predict = twice
+    total = seconds(lambda: redraft.run(QUICK_START, model, problems, progress=False))
     model.predict = predict
-    state = problems.state()
-
-    @torch.no_grad()
-    def bare() -> None:
-        for size in sizes:
-            predict(state[:size])
-
-    return statistics.median(seconds(run) / seconds(bare) for _ in range(REPEATS))
+    return (total - bare) / bare
 
 
 @torch.no_grad()
@@ -87,7 +81,7 @@ def main() -> None:
     problems = redraft.load_task("sudoku").problems(64, seed=2)
     results = {
         "threads": torch.get_num_threads(),
-        "overhead": round(overhead(model, problems), 3),
+        "overhead": round(statistics.median(overhead(model, problems) for _ in range(REPEATS)), 3),
         "throughput_64_over_1": round(throughput(model, problems), 2),
         "seconds": growth(model, problems),
     }

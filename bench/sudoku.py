@@ -63,10 +63,10 @@ def _experiments() -> dict[str, Experiment]:
     paper = IPR()
     found = {kind: Experiment(paper, kind, 500 if kind == "hard" else 200) for kind in ("hard", "medium", "easy")}
     found["quick"] = Experiment(IPR.quick(), n=200, seed=2)
-    found["extreme"] = Experiment(paper, "extreme", 100)
+    found["extreme"] = Experiment(paper, "extreme", 200)
     for swaps in (1, 3, 5, 10):
         short = replace(paper, iterations=15)
-        found[f"corrupted-{swaps}"] = Experiment(short, "corrupted", 100, start="board", problems={"swaps": swaps})
+        found[f"corrupted-{swaps}"] = Experiment(short, "corrupted", 200, start="board", problems={"swaps": swaps})
     for start in ("noise", "board"):
         found[f"chain-{start}"] = Experiment(replace(paper, iterations=200), n=16, seed=1, start=start)
     for name, initial in {
@@ -78,6 +78,9 @@ def _experiments() -> dict[str, Experiment]:
         "30-by-3": Sequential(30, regions_per_block=3),
     }.items():
         found[f"initial-{name}"] = Experiment(IPR(iterations=0, initial=initial), n=48, seed=1)
+    restarts = IPR(iterations=3, ratio=1.0, refine=Sequential())
+    found["initial-restarts"] = Experiment(restarts, n=48, seed=1)
+    found["initial-restarts-keep"] = Experiment(replace(restarts, keep=Disagreement()), n=48, seed=1)
     selections = {
         "uniform": paper.select,
         "sweep": Sweep(),
