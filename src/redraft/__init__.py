@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from redraft.core.registry import METHODS, MODELS, TASKS
     from redraft.core.result import Result
     from redraft.core.run import run
+    from redraft.methods.generate import Generate
     from redraft.methods.ipr import IPR
     from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
+    from redraft.models.guidance import guided
     from redraft.models.load import load_model
-    from redraft.samplers import Parallel, Sequential
+    from redraft.samplers import Parallel, Preset, Sequential, Unmask, preset
     from redraft.tasks.load import load_task
+    from redraft.tasks.prompts import prompts
 
 _HOME = {
     "core.errors": ("RedraftError",),
@@ -23,11 +26,14 @@ _HOME = {
     "core.registry": ("METHODS", "MODELS", "TASKS"),
     "core.result": ("Result",),
     "core.run": ("run",),
+    "methods.generate": ("Generate",),
     "methods.ipr": ("IPR",),
     "methods.selection": ("Disagreement", "Sweep", "Uncertainty", "Uniform"),
+    "models.guidance": ("guided",),
     "models.load": ("load_model",),
-    "samplers": ("Parallel", "Sequential"),
+    "samplers": ("Parallel", "Preset", "Sequential", "Unmask", "preset"),
     "tasks.load": ("load_task",),
+    "tasks.prompts": ("prompts",),
 }
 
 
@@ -50,15 +56,21 @@ __all__ = [
     "TASKS",
     "Budget",
     "Disagreement",
+    "Generate",
     "Ledger",
     "Parallel",
+    "Preset",
     "RedraftError",
     "Result",
     "Sequential",
     "Sweep",
     "Uncertainty",
     "Uniform",
+    "Unmask",
+    "guided",
     "load_model",
     "load_task",
+    "prompts",
+    "preset",
     "run",
 ]

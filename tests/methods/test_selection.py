@@ -9,7 +9,7 @@ from toys import Toy, toy_problems
 from redraft import Disagreement, RedraftError, Sweep, Uncertainty, Uniform
 from redraft.core.state import Prediction
 from redraft.core.streams import Streams
-from redraft.methods.selection import choose
+from redraft.core.ranking import choose
 
 ROWS = 6000
 

@@ -27,15 +27,51 @@ class CountedModel:
         return getattr(self._model, name)
 
     def predict(self, state: State) -> Prediction:
-        """The model's prediction, counted and checked."""
-        self._ledger.charge("denoiser", state.problem, getattr(self._model, "nfe_per_row", 1))
+        """The model's prediction, counted and checked.
+
+        Of a model of tokens without time input, equal rows are evaluated once: each problem pays for its own different
+        rows, whatever else is in the batch, and the others are saved.
+        """
+        cost = getattr(self._model, "nfe_per_row", 1)
+        if "timeless" in self._model.offers:
+            return self._predict_distinct(state, cost)
+        self._ledger.charge("denoiser", state.problem, cost)
+        return self._checked(state)
+
+    def judge(self, name: str, x: Tensor, state: State) -> Tensor:
+        """The model's critic on whole proposals `x`, counted as network passes and checked."""
+        self._ledger.charge("critic", state.problem)
+        wrong: Tensor = self._model.judge(name, x, state)  # type: ignore[attr-defined]
+        if not wrong.isfinite().all():
+            raise RedraftError(f"critic {name!r} gave NaN or infinity")
+        return wrong
+
+    def credit(self, problem: Tensor) -> None:
+        """Count evaluations of the problems (B,) that a sampler could reuse."""
+        self._ledger.credit("denoiser", problem, getattr(self._model, "nfe_per_row", 1))
+
+    def _predict_distinct(self, state: State, cost: int) -> Prediction:
+        own = torch.cat([state.problem[:, None].to(state.x), state.x], 1)  # rows of a problem share its condition
+        different = _firsts(own)[0]
+        self._ledger.charge("denoiser", state.problem[different], cost)
+        again = torch.ones(len(state), dtype=torch.bool, device=state.x.device)
+        again[different] = False
+        self._ledger.credit("denoiser", state.problem[again], cost)
+        first, place = (different, _firsts(own)[1]) if state.cond else _firsts(state.x)
+        if len(first) == len(state):
+            return self._checked(state)
+        return self._checked(state[first])[place]
+
+    def _checked(self, state: State) -> Prediction:
         prediction = self._model.predict(state)
         if prediction.clean.shape != state.x.shape:
             raise RedraftError(
                 f"{self._model.name!r} predicted shape {tuple(prediction.clean.shape)} for values of shape "
                 f"{tuple(state.x.shape)}"
             )
-        for value in (prediction.clean, prediction.uncertainty, prediction.variance):
+        # a maximum over words is NaN if any is, and words that are never drawn are at -inf
+        best = prediction.logits.amax(-1) if prediction.logits is not None else None
+        for value in (prediction.clean, prediction.uncertainty, prediction.variance, best):
             # a sum is not finite if any of its terms is not, and costs no second tensor
             if value is not None and not value.sum(dtype=torch.float64).isfinite():
                 bad = ~value.flatten(1).isfinite().all(1)
@@ -44,6 +80,14 @@ class CountedModel:
                     f"the network of {self._model.name!r} gave NaN or infinity (first for problem number {first})"
                 )
         return prediction
+
+
+def _firsts(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each different row of `rows` (B, N) stands first (U,), and which of these each row equals (B,)."""
+    _, place = torch.unique(rows, dim=0, return_inverse=True)
+    first = torch.full((int(place.max()) + 1,), len(rows), device=rows.device)
+    first = first.scatter_reduce(0, place, torch.arange(len(rows), device=rows.device), "amin")
+    return first, place
 
 
 class CountedVerifier:

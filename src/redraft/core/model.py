@@ -16,17 +16,31 @@ class Model(Protocol):
     Attributes:
         name: how users call it.
         process: the forward noising and the reverse steps that its network was trained for.
-        shape: (R, *region), the shape of a row.
+        shape: (R, *region), the shape of a row; None stands for any number.
         offers: what it can do beyond predicting clean data, such as `"regions"` (a noise level per region),
             `"uncertainty"`, `"variance"`, `"logits"`, `"gradient"`.
         graph: which regions depend on one another, (R, R) bool, or None.
     """
 
-    name: str
-    process: Any
-    shape: tuple[int, ...]
-    offers: frozenset[str]
-    graph: Tensor | None
+    @property
+    def name(self) -> str:
+        """How users call it."""
+
+    @property
+    def process(self) -> Any:
+        """The forward noising."""
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """(R, *region)."""
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What it can do."""
+
+    @property
+    def graph(self) -> Tensor | None:
+        """Which regions depend on one another (R, R)."""
 
     def predict(self, state: State) -> Prediction:
         """One network evaluation for each row."""

@@ -46,6 +46,21 @@ class Registry(Mapping[str, Any]):
         return len(self.targets())
 
 
-MODELS = Registry("model", {"sudoku": "redraft.models.sudoku:SudokuModel"})
-TASKS = Registry("task", {"sudoku": "redraft.tasks.sudoku:Sudoku"})
-METHODS = Registry("method", {"ipr": "redraft.methods.ipr:IPR"})
+MODELS = Registry(
+    "model",
+    {
+        "sudoku": "redraft.models.sudoku:SudokuModel",
+        "python": "redraft.models.reference:PythonModel",
+        "sudoku-tokens": "redraft.models.reference:SudokuTokensModel",
+    },
+)
+TASKS = Registry(
+    "task",
+    {
+        "sudoku": "redraft.tasks.sudoku:Sudoku",
+        "python": "redraft.tasks.python:Python",
+        "sudoku-tokens": "redraft.tasks.sudoku_tokens:SudokuTokens",
+        "markov": "redraft.tasks.markov:Markov",
+    },
+)
+METHODS = Registry("method", {"generate": "redraft.methods.generate:Generate", "ipr": "redraft.methods.ipr:IPR"})

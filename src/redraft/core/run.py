@@ -86,7 +86,7 @@ def run(
 def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
     if not len(problems):
         raise RedraftError("there are no problems to run on")
-    if tuple(problems.x.shape[1:]) != tuple(model.shape):
+    if not _matches(tuple(problems.x.shape[1:]), tuple(model.shape)):
         raise RedraftError(
             f"the problems have values of shape {tuple(problems.x.shape[1:])}, "
             f"but {model.name!r} works on {tuple(model.shape)}"
@@ -100,6 +100,15 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
             raise RedraftError(f"start has shape {shape}, but the problems need {tuple(problems.x.shape)}")
         if not model.encode(start).isfinite().all():
             raise RedraftError("start holds NaN or infinity")
+
+
+def _tensors(cond: dict[str, Any]) -> list[Tensor]:
+    return [cond[name] for name in sorted(cond) if isinstance(cond[name], Tensor)]
+
+
+def _matches(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether `shape` is the wanted one, where None stands for any number."""
+    return len(shape) == len(wanted) and all(w is None or w == n for n, w in zip(shape, wanted, strict=True))
 
 
 def _digest(*tensors: Tensor) -> str:
@@ -133,7 +142,7 @@ class _Session:
         settings = settings_of(self.method, self.model, self.budget, self.seed)
         return settings | {
             "problems": self.problems.ids.tolist(),
-            "given": _digest(self.problems.frozen, self.problems.state().x),
+            "given": _digest(self.problems.frozen, self.problems.state().x, *_tensors(self.problems.cond)),
             "start": None if start is None else _digest(self.model.encode(start)),
         }
 

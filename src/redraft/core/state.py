@@ -38,6 +38,12 @@ class State(Rows):
         """Regions (B, R) that may change."""
         return ~self.frozen
 
+    @property
+    def origin(self) -> Tensor | None:
+        """The first region (B,) that is not padding, by `cond["visible"]` (B, R); None if nothing is padded."""
+        visible = self.cond.get("visible")
+        return None if visible is None else visible.int().argmax(1)
+
 
 @dataclass(frozen=True)
 class Prediction(Rows):
@@ -49,12 +55,14 @@ class Prediction(Rows):
         variance: position in [0, 1] of the reverse step's log standard deviation between the smallest and the largest
             that is sensible (B, R, *region), as learned (Nichol & Dhariwal 2021); None means the smallest.
         logits: of masked models, (B, R, V), at revealed positions too.
+        features: what the network's last layer sees (B, R, D), for critics.
     """
 
     clean: Tensor
     uncertainty: Tensor | None = None
     variance: Tensor | None = None
     logits: Tensor | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ and every draw is a function of the key alone. A key is meant for one draw: fold
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod, tau
 
 import torch
@@ -43,9 +43,11 @@ class Streams(Rows):
 
     Attributes:
         key: Philox keys (B, 2), 32-bit words in int64.
+        origin: the region (B,) that is counted as the first, so that padding before it changes no number; None is 0.
     """
 
     key: Tensor
+    origin: Tensor | None = None
 
     @classmethod
     def root(cls, seed: int, ids: Tensor) -> Streams:
@@ -60,7 +62,11 @@ class Streams(Rows):
         tags = torch.as_tensor(tag, device=self.key.device).expand(len(self))
         zero = torch.zeros_like(tags)
         counter = torch.stack([tags & _WORD, (tags >> 32) & _WORD, zero, zero + _FOLD], -1)
-        return Streams(philox(counter, self.key)[:, :2])
+        return replace(self, key=philox(counter, self.key)[:, :2])
+
+    def at(self, origin: Tensor | None) -> Streams:
+        """The same streams with regions counted from `origin` (B,)."""
+        return replace(self, origin=origin)
 
     def split(self, chains: int) -> Streams:
         """`chains` streams in place of each, side by side."""
@@ -101,6 +107,8 @@ class Streams(Rows):
             where = torch.ones(len(self), shape[0], dtype=torch.bool, device=self.key.device)
         row, region = where.nonzero(as_tuple=True)
         block = torch.arange(blocks, device=row.device).expand(len(row), blocks)
+        if self.origin is not None:
+            region = (region - self.origin[row]) & _WORD
         regions = region[:, None].expand_as(block)
         counter = torch.stack([block, regions, torch.zeros_like(block), torch.full_like(block, _DRAW)], -1)
         return philox(counter, self.key[row][:, None]).flatten(1)

@@ -24,10 +24,11 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model, demand
+from redraft.core.ranking import choose
 from redraft.core.state import Draft, State, merge
 from redraft.core.streams import Streams
-from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform, choose
-from redraft.samplers import Parallel, Sequential, sample
+from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
+from redraft.samplers import AnySampler, Sequential, sample
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class IPR:
     iterations: int = 50
     ratio: float = 0.25
     level: float = 1.0
-    initial: Sequential | Parallel = field(default_factory=Sequential)
-    refine: Sequential | Parallel = field(default_factory=lambda: Sequential(steps_per_region=10, overlap=0.8))
+    initial: AnySampler = field(default_factory=Sequential)
+    refine: AnySampler = field(default_factory=lambda: Sequential(steps_per_region=10, overlap=0.8))
     select: Uniform | Sweep | Uncertainty | Disagreement = field(default_factory=Uniform)
     noise: Literal["fresh", "fixed"] = "fresh"
     keep: Disagreement | None = None
@@ -91,7 +92,7 @@ class IPR:
             return self.initial.nfe(draft.state.free.sum(1))
         if self.keep and not draft.carry:
             scoring *= 2
-        return self.refine.nfe(self._number(draft.state)) + self.select.nfe + scoring
+        return self.refine.nfe(self._number(draft.state), self.level) + self.select.nfe + scoring
 
     def total(self) -> int:
         """Drafts in all."""

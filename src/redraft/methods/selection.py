@@ -41,7 +41,7 @@ class Uniform:
 
     def __call__(self, model: Model, state: State, number: Tensor, round_: int, streams: Streams) -> Tensor:
         """Priorities (B, R)."""
-        return streams.fold("select").fold(round_).uniform(state.t.shape[1:])
+        return streams.at(state.origin).fold("select").fold(round_).uniform(state.t.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class Uncertainty:
         demand(model, "uncertainty", "selection by uncertainty")
         streams = streams.fold("uncertainty").fold(round_)
         noisy = _renoised(model, state, self.level, streams)
-        uncertainty = model.predict(noisy).uncertainty
-        assert uncertainty is not None
+        uncertainty = model.process.uncertainty(noisy, model.predict(noisy))
         return _in_proportion(uncertainty**2, self.sharpness, streams)
 
 
@@ -90,8 +89,8 @@ class Uncertainty:
 class Disagreement:
     """Regions that the network would draw otherwise: re-noise all, predict, compare; at random in proportion.
 
-    The mean squared difference between a region and its prediction from a noisy copy, all others noisy too, is a
-    pseudo-likelihood of the region under the model, up to sign and constants.
+    How far a region is from its prediction from a noisy copy, all others noisy too (the mean squared difference, or of
+    tokens -log p), is a pseudo-likelihood of the region under the model, up to sign and constants.
 
     Attributes:
         level: noise level in (0, 1) to which all free regions are re-noised; the higher, the more context decides.
@@ -123,15 +122,9 @@ class Disagreement:
         """The disagreement (B, R) of each region of a clean state."""
         total = torch.zeros_like(state.t)
         for draw in range(self.draws):
-            clean = model.predict(_renoised(model, state, self.level, streams.fold(draw))).clean
-            total += (clean - state.x).square().flatten(2).mean(2)
+            noisy = _renoised(model, state, self.level, streams.fold(draw))
+            total += model.process.disagreement(noisy, model.predict(noisy), state.x)
         return total / self.draws
-
-
-def choose(priority: Tensor, free: Tensor, number: Tensor) -> Tensor:
-    """The `number` (B,) free regions of highest priority, (B, R) bool."""
-    rank = torch.where(free, priority, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(1)
-    return free & (rank < number[:, None])
 
 
 def _check_level(level: float) -> None:

@@ -77,3 +77,12 @@ class RectifiedFlow:
         """dz/dt = eps - x0 = (z - x0) / t of the deterministic flow; 0 where t is 0."""
         t = expand(state.t, state.x)
         return torch.where(t > 0, (state.x - prediction.clean) / t.clamp_min(torch.finfo(t.dtype).tiny), 0.0)
+
+    def uncertainty(self, state: State, prediction: Prediction) -> Tensor:
+        """What the network says of its own error, (B, R)."""
+        assert prediction.uncertainty is not None
+        return prediction.uncertainty
+
+    def disagreement(self, noisy: State, prediction: Prediction, clean: Tensor) -> Tensor:
+        """Mean squared difference (B, R) between the prediction and the values `clean` (B, R, *region)."""
+        return (prediction.clean - clean).square().flatten(2).mean(2)

@@ -1,7 +1,16 @@
-"""Samplers walk a state from noise to clean."""
+"""Samplers walk a state from noise to clean data."""
 
-from redraft.samplers.base import Sampler, Walk, sample
+from typing import TYPE_CHECKING
+
+from redraft.samplers.base import Sampler, sample
 from redraft.samplers.parallel import Parallel
+from redraft.samplers.presets import PRESETS, Preset, preset
 from redraft.samplers.sequential import Sequential
+from redraft.samplers.unmask import Unmask
 
-__all__ = ["Parallel", "Sampler", "Sequential", "Walk", "sample"]
+if TYPE_CHECKING:
+    AnySampler = Sampler
+else:  # those that a command line can spell
+    AnySampler = Sequential | Parallel | Preset
+
+__all__ = ["PRESETS", "AnySampler", "Parallel", "Preset", "Sampler", "Sequential", "Unmask", "preset", "sample"]

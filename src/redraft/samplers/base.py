@@ -31,8 +31,8 @@ class Sampler(Protocol):
     def step(self, model: Model, walk: Any, streams: Streams) -> Any:
         """The walk one step on."""
 
-    def nfe(self, regions: Tensor) -> Tensor:
-        """Network rows (B,) that a walk over `regions` (B,) noisy regions takes."""
+    def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
+        """The most network rows (B,) that a walk over `regions` (B,) noisy regions from `level` takes."""
 
 
 def sample(sampler: Sampler, model: Model, state: State, streams: Streams) -> State:

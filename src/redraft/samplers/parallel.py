@@ -56,8 +56,8 @@ class Parallel:
         if self.order == 2 and self.stochasticity > 0:
             raise RedraftError("Heun's steps (order=2) are deterministic: set stochasticity=0 or order=1")
 
-    def nfe(self, regions: Tensor) -> Tensor:
-        """Network rows (B,) of a walk over `regions` (B,) noisy regions."""
+    def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
+        """Network rows (B,) of a walk over `regions` (B,) noisy regions, whatever their level."""
         return (regions > 0) * (self.steps * self.order - (self.order - 1))
 
     def init(self, model: Model, state: State, streams: Streams) -> ParallelWalk:

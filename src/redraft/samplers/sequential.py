@@ -101,8 +101,8 @@ Order = Callable[[Model, SequentialWalk, Prediction, Streams], Tensor]
 def by_uncertainty(model: Model, walk: SequentialWalk, prediction: Prediction, streams: Streams) -> Tensor:
     """The region that the network is surest of first (the paper's order)."""
     demand(model, "uncertainty", "order='uncertainty'")
-    assert prediction.uncertainty is not None
-    return prediction.uncertainty
+    uncertainty: Tensor = model.process.uncertainty(walk.state, prediction)
+    return uncertainty
 
 
 def at_random(model: Model, walk: SequentialWalk, prediction: Prediction, streams: Streams) -> Tensor:
@@ -172,8 +172,8 @@ class Sequential:
     def _blocks(self, regions: Tensor) -> Tensor:
         return (regions + self.regions_per_block - 1) // self.regions_per_block
 
-    def nfe(self, regions: Tensor) -> Tensor:
-        """Network rows (B,) of a walk over `regions` (B,) noisy regions."""
+    def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
+        """Network rows (B,) of a walk over `regions` (B,) noisy regions, whatever their level."""
         blocks = self._blocks(regions)
         return self._tables(int(blocks.max()), blocks.device).steps[blocks]
 

@@ -1,0 +1,42 @@
+"""One draft by one sampler: the plain baseline, and the way to use a sampler that revises its own tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft
+from redraft.core.streams import Streams
+from redraft.samplers import AnySampler, Preset, sample
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Sample once.
+
+    Attributes:
+        sampler: how; a name and a number of steps, or any sampler.
+    """
+
+    sampler: AnySampler = field(default_factory=Preset)
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """The one draft."""
+        if verifier is not None:
+            raise RedraftError("Generate takes no verifier: leave verifier=None")
+        if draft.number < 0:
+            noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
+            yield replace(draft, state=sample(self.sampler, model, noisy, streams.fold("initial")), number=0)
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the draft can take."""
+        return self.sampler.nfe(draft.state.free.sum(1))
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return 1

@@ -1,0 +1,197 @@
+"""A masked diffusion model over tokens: any network that gives logits, with its conventions declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from redraft.core.errors import RedraftError, unknown
+from redraft.core.state import Prediction, State
+from redraft.processes.mask import MaskDiffusion
+
+Forward = Callable[[Tensor, State], tuple[Tensor, Tensor | None]]
+"""Tokens (B, R) and their state to logits (B, R, V) and, if the network shows them, features (B, R, D)."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a network's input and output are to be read.
+
+    Attributes:
+        vocabulary: V, number of ids in the input, the mask's included.
+        mask: the id that stands for a masked token.
+        shifted: the logits at position i are about the token at i + 1 (models grown from autoregressive ones).
+        carried: the network copies revealed tokens to its output, so that its logits there say nothing.
+        forbidden: further ids that are never drawn.
+    """
+
+    vocabulary: int
+    mask: int
+    shifted: bool = False
+    carried: bool = False
+    forbidden: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject ids outside the vocabulary."""
+        for what, ids in (("mask", (self.mask,)), ("forbidden", self.forbidden)):
+            outside = [i for i in ids if not 0 <= i < self.vocabulary]
+            if outside:
+                raise RedraftError(f"{what} id {outside[0]} is outside the vocabulary of {self.vocabulary} tokens")
+
+
+class Critic(Protocol):
+    """Finds tokens that are likely wrong.
+
+    Attributes:
+        reads: 'proposal', a whole sequence without masks, at the cost of a network pass of its own; or 'state', the
+            partly masked sequence, from the features of the denoiser's own pass.
+        vocabulary: of the tokens that it was trained on.
+    """
+
+    reads: str
+    vocabulary: int
+
+    def __call__(self, x: Tensor, features: Callable[[Tensor], Tensor] | Tensor) -> Tensor:
+        """Logits (B, R) that each token of `x` (B, R) is wrong.
+
+        Args:
+            x: tokens.
+            features: of the denoiser's pass (B, R, D), or a function that makes a pass over tokens.
+        """
+
+
+@dataclass(frozen=True)
+class TokenModel:
+    """A masked diffusion model over R tokens; samples are token ids (B, R), and `text` reads them.
+
+    Attributes:
+        name: how users call it.
+        forward: the network.
+        convention: how to read it.
+        length: R, or None for any.
+        codec: from ids (B, R) to strings or pictures.
+        process: the forward noising.
+        timeless: the network has no time input, so tokens that did not change need no new evaluation.
+        features: the network shows its features.
+        critics: by name.
+        null: the state without its condition, for guidance.
+        graph: which tokens depend on one another (R, R), or None.
+        net: the module, to find the device.
+        digest: tells the weights apart.
+        nfe_per_row: network evaluations that one row takes, 2 under guidance.
+        plain: the network without guidance, where `forward` is with it: one pass gives a critic its features.
+    """
+
+    name: str
+    forward: Forward
+    convention: Convention
+    length: int | None = None
+    codec: Callable[[Tensor], Any] | None = None
+    timeless: bool = True
+    features: bool = False
+    critics: dict[str, Critic] = field(default_factory=dict)
+    null: Callable[[State], State] | None = None
+    graph: Tensor | None = None
+    net: nn.Module | None = None
+    digest: str | None = None
+    nfe_per_row: int = 1
+    plain: Forward | None = None
+
+    @property
+    def process(self) -> MaskDiffusion:
+        """Absorbing noise into the mask."""
+        return MaskDiffusion(self.convention.mask)
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """(R,)."""
+        return (self.length,)
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What it can do."""
+        names = {"regions", "tokens", "uncertainty"}
+        names |= {"raw logits"} if not self.convention.carried else set()
+        names |= {"graph"} if self.graph is not None else set()
+        names |= {"timeless"} if self.timeless else set()
+        names |= {"features"} if self.features else set()
+        names |= {"guidance"} if self.null else set()
+        return frozenset(names | {f"critic:{name}" for name in self.critics})
+
+    def predict(self, state: State) -> Prediction:
+        """One network evaluation for each row.
+
+        Returns:
+            logits (B, R, V) with the mask and forbidden ids at -inf, at revealed positions as the network gave them;
+            `clean` has the likeliest token where `state.x` is masked, and `state.x` elsewhere.
+        """
+        logits, features = self.forward(state.x, state)
+        logits = self._read(logits, state)
+        masked = state.x == self.convention.mask
+        clean = state.x.clone()
+        clean[masked] = logits[masked].argmax(-1)
+        return Prediction(clean, logits=logits, features=features)
+
+    def judge(self, name: str, x: Tensor, state: State) -> Tensor:
+        """Logits (B, R) of a critic that reads whole proposals that the tokens of `x` (B, R) are wrong: one pass."""
+        return self._critic(name, "proposal")(x, lambda tokens: self._features(tokens, state))
+
+    def quality(self, name: str, state: State, prediction: Prediction) -> Tensor:
+        """Logits (B, R) of a critic that reads the denoiser's own pass over `state`; costs nothing."""
+        if prediction.features is None:
+            raise RedraftError(f"critic {name!r} reads the denoiser's features, which {self.name!r} does not show")
+        return self._critic(name, "state")(state.x, prediction.features)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Samples are the token ids (B, R) themselves."""
+        return x
+
+    def encode(self, samples: Tensor) -> Tensor:
+        """Token ids are the samples themselves."""
+        return samples
+
+    def text(self, samples: Tensor) -> Any:
+        """What a person reads or looks at: strings, or pictures, of token ids (B, R)."""
+        if self.codec is None:
+            raise RedraftError(f"{self.name!r} has no codec: its samples are token ids")
+        return self.codec(samples)
+
+    def with_critic(self, name: str, critic: Critic) -> TokenModel:
+        """The same model with one more critic."""
+        if critic.vocabulary != self.convention.vocabulary:
+            raise RedraftError(
+                f"critic {name!r} was trained on a vocabulary of {critic.vocabulary} tokens; {self.name!r} has "
+                f"{self.convention.vocabulary}"
+            )
+        return replace(self, critics=self.critics | {name: critic})
+
+    def _critic(self, name: str, reads: str) -> Critic:
+        if name not in self.critics:
+            raise unknown("critic", name, self.critics)
+        if self.critics[name].reads != reads:
+            ask = {"proposal": "quality", "state": "judge"}[reads]
+            raise RedraftError(f"critic {name!r} does not read the {reads}: ask it by `{ask}`")
+        return self.critics[name]
+
+    def _features(self, x: Tensor, state: State) -> Tensor:
+        features = (self.plain or self.forward)(x, state)[1]
+        if features is None:
+            raise RedraftError(f"{self.name!r} does not show its features, which its critics need")
+        return features
+
+    def _read(self, logits: Tensor, state: State) -> Tensor:
+        if logits.shape[:2] != state.x.shape:
+            raise RedraftError(
+                f"the network of {self.name!r} gave logits of shape {tuple(logits.shape)} for tokens of shape "
+                f"{tuple(state.x.shape)}"
+            )
+        if self.convention.shifted:
+            logits = torch.cat([logits[:, :1], logits[:, :-1]], 1)
+        never = [i for i in (self.convention.mask, *self.convention.forbidden) if i < logits.shape[2]]
+        if never:
+            logits = logits.index_fill(2, torch.tensor(never, device=logits.device), -torch.inf)
+        return logits

@@ -1,0 +1,196 @@
+"""How many tokens a step of a masked sampler reveals, and how many it masks again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError, check_range
+from redraft.processes.categorical import entropy
+from redraft.processes.mask import most_remasked, revealed
+from redraft.samplers.rules import Counts, Moment, Rates
+
+
+@dataclass(frozen=True)
+class Remask:
+    """Each revealed token is masked with probability sigma, each mask revealed so that a_s tokens survive (ReMDM).
+
+    Attributes:
+        sigma: one of
+            'none': 0, ancestral sampling (MDLM);
+            'cap': min(eta, sigma_max);
+            'rescale': eta sigma_max;
+            'confidence': sigma_max times a softmax over the revealed tokens of minus the probability that each had when
+            it was revealed; masks make up for the mean;
+            'forward-backward': (a_s - a_t) / a_t, within sigma_max (Campbell et al. 2022);
+            'star': 1 - a_s, which draws every token anew from q(x_s | x^) (G-Star's unguided step).
+        eta: of 'cap' and 'rescale'.
+    """
+
+    sigma: Literal["none", "cap", "rescale", "confidence", "forward-backward", "star"] = "none"
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        kinds = ("none", "cap", "rescale", "confidence", "forward-backward", "star")
+        if self.sigma not in kinds:
+            raise RedraftError(f"sigma is {self.sigma!r}: use one of {', '.join(kinds)}")
+        if not 0 <= self.eta <= 1:
+            raise RedraftError(f"sigma's eta is {self.eta}: it must lie in [0, 1], the bounds of a probability")
+
+    @property
+    def revises(self) -> bool:
+        """Whether it masks tokens again."""
+        return self.sigma != "none" and not (self.sigma in ("cap", "rescale") and self.eta == 0)
+
+    def __call__(self, now: Moment) -> Rates:
+        """Probabilities (B, R) or (B, 1)."""
+        sigma = self._sigma(now, most_remasked(now.kept, now.kept_next))
+        return Rates(revealed(now.kept, now.kept_next, _mean(sigma, now)), sigma)
+
+    def _sigma(self, now: Moment, most: Tensor) -> Tensor:
+        match self.sigma:
+            case "cap":
+                return most.clamp_max(self.eta)
+            case "rescale":
+                return most * self.eta
+            case "confidence":
+                return most * _distrust(now)
+            case "forward-backward":
+                return torch.minimum((now.kept_next - now.kept) / now.kept.clamp_min(1e-12), most)
+            case "star":
+                return 1 - now.kept_next
+        return torch.zeros_like(most)
+
+
+def _distrust(now: Moment) -> Tensor:
+    """Softmax (B, R) over the revealed tokens of minus their probability when revealed; 0 if none is."""
+    weight = now.shown * (-now.confidence.double().exp()).exp()
+    return weight / weight.sum(1, keepdim=True).clamp_min(1e-12)
+
+
+def _mean(sigma: Tensor, now: Moment) -> Tensor:
+    """Sigma (B, 1) of all revealed tokens: what the masks have to make up for."""
+    if sigma.shape[1] == 1:
+        return sigma
+    return (sigma * now.shown).sum(1, keepdim=True) / now.shown.sum(1, keepdim=True).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """After the step (1 - a_s) n of the n active tokens are masked, rounded down or up.
+
+    Attributes:
+        rounding: 'floor' (MaskGIT, P2, Token-Critic) or 'ceil' (G-Star).
+        least: masks that a step reveals at least (MaskGIT's 1).
+    """
+
+    rounding: Literal["floor", "ceil"] = "floor"
+    least: int | None = None
+    revises = False
+
+    def __call__(self, now: Moment) -> Counts:
+        """Numbers (B,)."""
+        share = (1 - now.kept_next[:, 0]) * now.size
+        # 0.3 * 10 is a little more than 3 in binary
+        number = (share + 1e-9).floor() if self.rounding == "floor" else (share - 1e-9).ceil()
+        reveal = now.masked.sum(1) - number.long()
+        return Counts(reveal if self.least is None else reveal.clamp_min(self.least), torch.zeros_like(reveal))
+
+
+@dataclass(frozen=True)
+class Even:
+    """The active masks in equal numbers a step, what is left over in the first steps (LLaDA)."""
+
+    revises = False
+
+    def __call__(self, now: Moment) -> Counts:
+        """Numbers (B,)."""
+        reveal = now.size // now.steps + (now.step < now.size % now.steps)
+        return Counts(reveal, torch.zeros_like(reveal))
+
+
+@dataclass(frozen=True)
+class Proportional:
+    """The share (a_s - a_t) / (1 - a_t) of the masks that there are, rounded down (Dream)."""
+
+    revises = False
+
+    def __call__(self, now: Moment) -> Counts:
+        """Numbers (B,)."""
+        rate = revealed(now.kept, now.kept_next, torch.zeros_like(now.kept))[:, 0]
+        reveal = (rate * now.masked.sum(1) + 1e-9).floor().long()
+        return Counts(reveal, torch.zeros_like(reveal))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """All masks whose token is surer than a threshold, and at least the surest (Fast-dLLM).
+
+    Attributes:
+        confidence: the least probability of a token.
+    """
+
+    confidence: float = 0.9
+    revises = False
+
+    def __post_init__(self) -> None:
+        """Reject thresholds that are no probability."""
+        check_range(self, confidence=1)
+
+    def __call__(self, now: Moment) -> Counts:
+        """Numbers (B,)."""
+        sure = now.masked & (now.proposal[1].exp() > self.confidence)
+        return Counts(sure.sum(1).clamp_min(1), torch.zeros_like(now.step))
+
+
+@dataclass(frozen=True)
+class EntropyBound:
+    """As many masks, in order of entropy, as keep the sum of all their entropies but the last within `bound`.
+
+    Ben-Hamu et al., "Accelerated sampling from masked diffusion models via entropy bounded unmasking", 2025: the sum
+    bounds the mutual information that is lost by drawing the tokens independently.
+
+    Attributes:
+        bound: in nats.
+    """
+
+    bound: float = 0.1
+    revises = False
+
+    def __call__(self, now: Moment) -> Counts:
+        """Numbers (B,)."""
+        entropies = now.spread(entropy(now.prediction, now.masked), now.masked)
+        ordered = torch.where(now.masked, entropies, torch.inf).sort(1).values
+        before = ordered.cumsum(1) - ordered
+        fits = (before <= self.bound) & ordered.isfinite()
+        return Counts(fits.sum(1).clamp_min(1), torch.zeros_like(now.step))
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """The scheduled reveals, and as many more as revealed tokens are masked again (PRISM).
+
+    Attributes:
+        eta: a revealed token is counted with probability min(eta, (1 - a_s) / a_t).
+        number: masked again in every step instead, if given.
+    """
+
+    eta: float = 0.01
+    number: int | None = None
+    revises = True
+
+    def __call__(self, now: Moment) -> Counts:
+        """Numbers (B,)."""
+        planned = Scheduled(least=0)(now).reveal
+        if self.number is not None:
+            remask = torch.full_like(planned, self.number)
+        else:
+            rate = most_remasked(now.kept, now.kept_next).clamp_max(self.eta)
+            chance = now.streams.fold("refresh").uniform(now.active.shape[1:])
+            remask = (now.shown & (chance < rate)).sum(1)
+        remask = torch.minimum(remask, now.masked.sum(1) - planned)  # only masks can make up for them
+        return Counts(planned + remask, remask)

@@ -1,0 +1,250 @@
+"""The published samplers of masked diffusion models, by name: each a few choices of `Unmask`.
+
+    redraft.Unmask                     the general form
+    presets.remdm("cap", steps=256)    a preset with its own settings
+    preset("g-star+", steps=128)       by name
+
+Every preset takes `steps` and `draw`. Mixing is `dataclasses.replace`, or a rule of your own: G-Star's critic under
+ReMDM's budget is `Unmask(128, Rule(Remask("cap", 0.02), Judge("star")))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from redraft.core.errors import unknown
+from redraft.core.model import Model
+from redraft.core.state import State
+from redraft.core.streams import Streams
+from redraft.processes.categorical import Draw
+from redraft.processes.mask import Arccos, Cosine, Plateau
+from redraft.samplers.budgets import EntropyBound, Even, Proportional, Refresh, Remask, Scheduled, Threshold
+from redraft.samplers.rules import Rule, Scorer
+from redraft.samplers.scorers import Confidence, Entropy, Halton, Judge, Margin, Planner, Quality
+from redraft.samplers.unmask import Corrector, Unmask, UnmaskWalk
+
+NUCLEUS = Draw(top_p=0.9, nucleus="drop")  # of MDLM's, ReMDM's and G-Star's scripts
+
+
+def ancestral(steps: int = 128, draw: Draw = Draw()) -> Unmask:
+    """MDLM's sampler: masks are revealed at random, for good. Sahoo et al. 2024."""
+    return Unmask(steps, draw=draw)
+
+
+def maskgit(steps: int = 16, draw: Draw = Draw(), noise: float = 4.5) -> Unmask:
+    """MaskGIT: the surest draws first, on a cosine schedule, with Gumbel noise that falls with t. Chang et al. 2022."""
+    return Unmask(steps, Rule(Scheduled(least=1), Confidence(), noise, annealed=True), schedule=Cosine(), draw=draw)
+
+
+def margin(steps: int = 128, draw: Draw = Draw()) -> Unmask:
+    """The tokens with the largest margin of the best over the second first. Kim et al. 2025."""
+    return Unmask(steps, Rule(Scheduled(least=1), Margin()), draw=draw)
+
+
+def least_entropy(steps: int = 128, draw: Draw = Draw()) -> Unmask:
+    """The tokens with the least entropy first."""
+    return Unmask(steps, Rule(Scheduled(least=1), Entropy()), draw=draw)
+
+
+def llada(steps: int = 128, draw: Draw = Draw(temperature=0), block: int | None = 32) -> Unmask:
+    """LLaDA: the surest draws first, in equal numbers, block after block from the left. Nie et al. 2025."""
+    return Unmask(steps, Rule(Even(), Confidence()), draw=draw, block=block)
+
+
+def dream(steps: int = 128, draw: Draw = Draw(0.2, 0.95), scorer: Scorer = Entropy(), noise: float = 0.0) -> Unmask:
+    """Dream: a share of the masks by entropy, margin or confidence; `noise` is its alg_temp. Ye et al. 2025."""
+    return Unmask(steps, Rule(Proportional(), scorer, noise), draw=draw)
+
+
+def threshold(steps: int = 128, draw: Draw = Draw(temperature=0), confidence: float = 0.9) -> Unmask:
+    """Fast-dLLM: every token surer than a threshold at once; `steps` is the most. Wu et al. 2025."""
+    return Unmask(steps, Rule(Threshold(confidence), Confidence()), draw=draw)
+
+
+def entropy_bounded(steps: int = 128, draw: Draw = Draw(), bound: float = 0.1) -> Unmask:
+    """EB: as many tokens at once as an entropy bound allows; `steps` is the most. Ben-Hamu et al. 2025."""
+    return Unmask(steps, Rule(EntropyBound(bound), Entropy()), draw=draw)
+
+
+def halton(steps: int = 32, draw: Draw = Draw(), height: int | None = None) -> Unmask:
+    """Halton-MaskGIT: a fixed order that fills the picture evenly, on an arccos schedule. Besnier et al. 2025."""
+    return Unmask(steps, Rule(Scheduled(least=1), Halton(height)), schedule=Arccos(), draw=draw)
+
+
+def remdm(sigma: str = "cap", steps: int = 128, draw: Draw = NUCLEUS, eta: float = 0.02) -> Unmask:
+    """ReMDM: tokens are masked again with probability sigma: 'cap', 'rescale' or 'confidence'. Wang et al. 2025."""
+    return Unmask(steps, Rule(Remask(sigma, eta)), draw=draw)  # type: ignore[arg-type]
+
+
+def remdm_loop(
+    steps: int = 128,
+    draw: Draw = NUCLEUS,
+    eta: float = 0.02,
+    on: float = 0.55,
+    off: float = 0.05,
+    kept_on: float = 0.9,
+) -> Unmask:
+    """ReMDM-loop: 'cap' at a constant share of masks while off < t <= on, ancestral before and after."""
+    return Unmask(steps, Rule(Remask("cap", eta)), on=on, off=off, schedule=Plateau(on, off, kept_on), draw=draw)
+
+
+def forward_backward(steps: int = 128, draw: Draw = Draw()) -> Unmask:
+    """A step of the forward process undone: sigma = (a_s - a_t) / a_t. Campbell et al. 2022."""
+    return Unmask(steps, Rule(Remask("forward-backward")), draw=draw)
+
+
+def corrected(steps: int = 64, draw: Draw = Draw(), size: float = 0.1) -> Unmask:
+    """Ancestral, with an uninformed corrector step after each: two evaluations a step. Campbell et al. 2022."""
+    return Unmask(steps, draw=draw, corrector=Corrector(size))
+
+
+def p2(steps: int = 128, draw: Draw = Draw(), eta: float = 1.0) -> Unmask:
+    """P2 with self-planning: all tokens ranked by the network's own raw logits. Peng et al. 2025."""
+    return Unmask(steps, Rule(Scheduled(), Planner(eta), joint=True), draw=draw)
+
+
+def token_critic(steps: int = 18, draw: Draw = Draw(), critic: str = "star", noise: float = 1.0) -> Unmask:
+    """Token-Critic: all tokens ranked by a critic, with noise that falls, on a cosine schedule. Lezama et al. 2022."""
+    return Unmask(
+        steps, Rule(Scheduled(), Judge(critic), noise, annealed=True, joint=True), schedule=Cosine(), draw=draw
+    )
+
+
+def prism(
+    steps: int = 128, draw: Draw = Draw(), critic: str = "prism", eta: float = 0.02, on: float = 0.5, off: float = 0.0
+) -> Unmask:
+    """PRISM: tokens of the least quality, read off the same pass, are masked again in a window. Kim et al. 2025."""
+    return Unmask(steps, Rule(Refresh(eta), Quality(critic)), on=on, off=off, draw=draw)
+
+
+def star(steps: int = 128, draw: Draw = NUCLEUS, on: float = 1.0) -> Unmask:
+    """Star: the whole sequence is proposed and each token kept with a_s; sigma = 1 - a_s. Meshchaninov et al. 2025."""
+    return Unmask(steps, Rule(Remask("star")), on=on, draw=draw)
+
+
+def star_plus(steps: int = 128, draw: Draw = NUCLEUS, on: float = 0.3) -> Unmask:
+    """Star+: ancestral while t > on, then Star."""
+    return star(steps, draw, on)
+
+
+def star_loop(
+    steps: int = 128,
+    draw: Draw = NUCLEUS,
+    on: float = 0.55,
+    off: float = 0.05,
+    kept_on: float = 0.9,
+) -> Unmask:
+    """Star-loop: Star at a constant share of masks while off < t <= on, ancestral before and after."""
+    return Unmask(steps, Rule(Remask("star")), on=on, off=off, schedule=Plateau(on, off, kept_on), draw=draw)
+
+
+def g_star_plus(
+    steps: int = 128,
+    draw: Draw = NUCLEUS,
+    critic: str = "star",
+    on: float = 0.3,
+    noise: float = 1.0,
+) -> Unmask:
+    """G-Star+: ancestral while t > on, then a critic picks ceil((1 - a_s) L) tokens to mask. Meshchaninov et al. 2025.
+
+    `noise` is its remasking temperature. A guided step costs two network evaluations, the proposal's and the critic's.
+    """
+    return Unmask(steps, Rule(Scheduled("ceil"), Judge(critic), noise, joint=True), on=on, draw=draw)
+
+
+def g_star_loop(
+    steps: int = 128,
+    draw: Draw = NUCLEUS,
+    critic: str = "star",
+    on: float = 0.55,
+    off: float = 0.05,
+    kept_on: float = 0.9,
+    noise: float = 1.0,
+) -> Unmask:
+    """G-Star-loop: as Star-loop, and a critic picks which tokens are masked again."""
+    return replace(
+        star_loop(steps, draw, on, off, kept_on),
+        rule=Rule(Scheduled("ceil"), Judge(critic), noise, joint=True),
+    )
+
+
+PRESETS: dict[str, Callable[..., Unmask]] = {
+    "ancestral": ancestral,
+    "maskgit": maskgit,
+    "margin": margin,
+    "entropy": least_entropy,
+    "llada": llada,
+    "dream": dream,
+    "threshold": threshold,
+    "entropy-bounded": entropy_bounded,
+    "halton": halton,
+    "remdm-cap": partial(remdm, "cap"),
+    "remdm-rescale": partial(remdm, "rescale"),
+    "remdm-conf": partial(remdm, "confidence"),
+    "remdm-loop": remdm_loop,
+    "forward-backward": forward_backward,
+    "corrector": corrected,
+    "p2": p2,
+    "token-critic": token_critic,
+    "prism": prism,
+    "star": star,
+    "star+": star_plus,
+    "star-loop": star_loop,
+    "g-star+": g_star_plus,
+    "g-star-loop": g_star_loop,
+}
+
+
+def preset(name: str, **settings: Any) -> Unmask:
+    """A published sampler by name, with settings of its own.
+
+    Raises:
+        RedraftError: unknown name; the nearest is suggested.
+    """
+    if name not in PRESETS:
+        raise unknown("sampler", name, PRESETS)
+    return PRESETS[name](**settings)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published sampler of masked diffusion models, by name.
+
+    Attributes:
+        name: see `redraft list`.
+        steps: in all.
+        temperature: of the softmax; the preset's own if not given.
+        top_p: share of the probability that is kept; the preset's own if not given.
+    """
+
+    name: str = "ancestral"
+    steps: int = 128
+    temperature: float | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        """Reject what no sampler can be made of."""
+        self.sampler()
+
+    def sampler(self) -> Unmask:
+        """The sampler that it stands for."""
+        named = preset(self.name, steps=self.steps)
+        changes = {n: v for n in ("temperature", "top_p") if (v := getattr(self, n)) is not None}
+        return replace(named, draw=replace(named.draw, **changes))
+
+    def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
+        """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
+        return self.sampler().nfe(regions, level)
+
+    def init(self, model: Model, state: State, streams: Streams) -> UnmaskWalk:
+        """The walk at its start."""
+        return self.sampler().init(model, state, streams)
+
+    def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
+        """The walk one step on."""
+        return self.sampler().step(model, walk, streams)

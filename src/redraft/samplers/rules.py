@@ -1,0 +1,192 @@
+"""One step of a masked sampler: which masks are revealed, and which revealed tokens are masked again.
+
+A budget says how many, a scorer says which, a rule puts the two together; budgets.py and scorers.py hold the choices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from redraft.core.model import Model
+from redraft.core.ranking import choose
+from redraft.core.state import Prediction, State
+from redraft.core.streams import Streams
+from redraft.processes.categorical import Draw
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a step knows.
+
+    Attributes:
+        model: the model; its critics may be asked.
+        state: where the rows are.
+        prediction: of the network for `state`.
+        active: positions (B, R) that this step may change.
+        masked: those of them that are masked.
+        confidence: log probability (B, R) that revealed tokens had when they were revealed; 0 if that was before.
+        t: level of noise (B, 1).
+        kept: a at this level (B, 1).
+        kept_next: a at the level that the step leads to (B, 1).
+        step: steps done (B,), of this block.
+        steps: steps in all (B,), of this block.
+        draw: how tokens are drawn.
+        streams: of this step.
+    """
+
+    model: Model
+    state: State
+    prediction: Prediction
+    active: Tensor
+    masked: Tensor
+    confidence: Tensor
+    t: Tensor
+    kept: Tensor
+    kept_next: Tensor
+    step: Tensor
+    steps: Tensor
+    draw: Draw
+    streams: Streams
+
+    @property
+    def shown(self) -> Tensor:
+        """Active positions (B, R) that hold a token."""
+        return self.active & ~self.masked
+
+    @property
+    def size(self) -> Tensor:
+        """Number (B,) of active positions."""
+        return self.active.sum(1)
+
+    @cached_property
+    def proposal(self) -> tuple[Tensor, Tensor]:
+        """The whole sequence x^ (B, R), with a draw for every active mask, and the draws' log probabilities (B, R)."""
+        return self.drawn(self.masked)
+
+    def drawn(self, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and log probabilities (B, R): draws in the positions `where`, what there is elsewhere.
+
+        A position's draw is the same whatever the other positions in `where`.
+        """
+        drawn = self.draw(self.prediction, where, self.streams.fold("draw"))
+        tokens, logp = self.state.x.clone(), self.confidence.clone()
+        tokens[where], logp[where] = drawn.tokens, drawn.logp.to(logp)
+        return tokens, logp
+
+    def spread(self, values: Tensor, where: Tensor) -> Tensor:
+        """`values` (A,) of the positions `where` (B, R) as (B, R), 0 elsewhere."""
+        placed = torch.zeros(where.shape, dtype=torch.float64, device=where.device)
+        placed[where] = values.to(placed)
+        return placed
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Probabilities (B, R) or (B, 1) that a mask is revealed, and that a revealed token is masked again."""
+
+    reveal: Tensor
+    remask: Tensor
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers (B,) of masks to reveal, and of revealed tokens to mask again.
+
+    Where both are ranked together only the difference counts, which may be below 0.
+    """
+
+    reveal: Tensor
+    remask: Tensor
+
+
+class Budget(Protocol):
+    """How many tokens a step reveals and masks again."""
+
+    @property
+    def revises(self) -> bool:
+        """Whether it masks tokens again."""
+
+    def __call__(self, now: Moment) -> Rates | Counts:
+        """Probabilities, or numbers."""
+
+
+class Scorer(Protocol):
+    """Which tokens are to be trusted."""
+
+    @property
+    def passes(self) -> int:
+        """Network rows that a call takes beyond the denoiser's own."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the model has to offer."""
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Scores (B, R), float64, the best highest: of x^ at masks, of what is there at revealed positions."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a step chooses.
+
+    With rates and no scorer, each position is chosen by itself. With a scorer, the numbers are the budget's, or drawn
+    by its rates, and the highest scores are revealed, the lowest masked again.
+
+    Attributes:
+        budget: how many.
+        scorer: which; None is at random.
+        noise: scale of the Gumbel noise that is added to the scores: a draw without replacement in proportion to
+            exp(score / noise); 0 takes the best.
+        annealed: the noise falls with the level of noise t.
+        joint: masks and revealed tokens are ranked together, and a proposed token competes with one that is there.
+    """
+
+    budget: Budget
+    scorer: Scorer | None = None
+    noise: float = 0.0
+    annealed: bool = False
+    joint: bool = False
+
+    @property
+    def revises(self) -> bool:
+        """Whether it masks tokens again."""
+        return self.joint or self.budget.revises
+
+    @property
+    def passes(self) -> int:
+        """Network rows that a step takes beyond the denoiser's own."""
+        return self.scorer.passes if self.scorer else 0
+
+    def __call__(self, now: Moment) -> tuple[Tensor, Tensor]:
+        """Masks to reveal and revealed tokens to mask again, (B, R) bool each."""
+        amount = self.budget(now)
+        if isinstance(amount, Rates):
+            chance = now.streams.fold("chance").uniform(now.active.shape[1:])
+            reveal, remask = now.masked & (chance < amount.reveal), now.shown & (chance < amount.remask)
+            if self.scorer is None and not self.joint:
+                return reveal, remask
+            amount = Counts(reveal.sum(1), remask.sum(1))
+        scores = self.scores(now)
+        noise = self._noise(now)
+        if not self.joint:
+            return choose(scores + noise, now.masked, amount.reveal), choose(noise - scores, now.shown, amount.remask)
+        number = now.masked.sum(1) - amount.reveal + amount.remask
+        after = choose(noise - scores, now.active, number)
+        return now.masked & ~after, now.shown & after
+
+    def scores(self, now: Moment) -> Tensor:
+        """The scorer's scores (B, R), or random ones."""
+        if self.scorer is None:
+            return now.streams.fold("scores").uniform(now.active.shape[1:])
+        return self.scorer(now).double()
+
+    def _noise(self, now: Moment) -> Tensor:
+        if not self.noise:
+            return torch.zeros(now.active.shape, dtype=torch.float64, device=now.active.device)
+        scale = self.noise * (now.t if self.annealed else 1.0)
+        return scale * now.streams.fold("noise").gumbel(now.active.shape[1:])

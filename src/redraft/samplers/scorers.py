@@ -1,0 +1,161 @@
+"""Which tokens a step of a masked sampler trusts: scores, the best highest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.processes.categorical import entropy, margin, surprise
+from redraft.samplers.rules import Moment
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """log p of the token drawn (MaskGIT, LLaDA); of revealed tokens, when they were revealed (ReMDM-conf)."""
+
+    passes = 0
+    needs = ()
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Scores (B, R)."""
+        return now.proposal[1]
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Difference of the two highest probabilities (Kim et al., "Train for the worst, plan for the best", 2025)."""
+
+    passes = 0
+    needs = ()
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Scores (B, R)."""
+        return now.spread(margin(now.prediction, now.masked), now.masked)
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """Minus the entropy of the network's distribution."""
+
+    passes = 0
+    needs = ()
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Scores (B, R)."""
+        return -now.spread(entropy(now.prediction, now.masked), now.masked)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """P2's self-planning: log p of the token, at revealed positions from the network's raw logits there.
+
+    Peng et al., "Path planning for masked diffusion model sampling", 2025. With logits that carry revealed tokens over,
+    those would have p = 1 and never be masked again (as in G-Star's P2 baseline), so such models are refused.
+
+    Attributes:
+        eta: factor of the scores at revealed positions, which are negative: above 1 masks more of them, 0 none.
+    """
+
+    eta: float = 1.0
+    passes = 0
+    needs = ("raw logits",)
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Scores (B, R)."""
+        kept = now.spread(-surprise(now.prediction, now.shown, now.state.x), now.shown)
+        return torch.where(now.masked, now.proposal[1].double(), self.eta * kept)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Minus a critic's logit that the token is wrong, read off the whole proposal (G-Star, Token-Critic).
+
+    Attributes:
+        critic: its name among the model's critics.
+    """
+
+    critic: str = "star"
+    passes = 1
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The critic."""
+        return (f"critic:{self.critic}",)
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Scores (B, R); a network pass of its own."""
+        wrong: Tensor = now.model.judge(self.critic, now.proposal[0], now.state)  # type: ignore[attr-defined]
+        return -wrong.double()
+
+
+@dataclass(frozen=True)
+class Quality:
+    """At revealed positions minus the logit of a critic that reads the denoiser's own pass (PRISM); masks at random.
+
+    Attributes:
+        critic: its name among the model's critics.
+    """
+
+    critic: str = "prism"
+    passes = 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The critic."""
+        return (f"critic:{self.critic}",)
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Scores (B, R)."""
+        wrong: Tensor = now.model.quality(self.critic, now.state, now.prediction)  # type: ignore[attr-defined]
+        chance = now.streams.fold("quality").uniform(now.active.shape[1:])
+        return torch.where(now.masked, chance, -wrong.double())
+
+
+@dataclass(frozen=True)
+class Halton:
+    """A fixed order that fills a picture evenly: the Halton sequence of bases 2 and 3 on the grid of tokens.
+
+    Besnier et al., "Halton scheduler for masked generative image transformer", 2025.
+
+    Attributes:
+        height: rows of tokens; the square root of their number if not given.
+    """
+
+    height: int | None = None
+    passes = 0
+    needs = ()
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Scores (B, R), the same in every step."""
+        tokens = now.active.shape[1]
+        height = self.height or round(tokens**0.5)
+        if tokens % height or (not self.height and height**2 != tokens):
+            raise RedraftError(f"{tokens} tokens are no grid of {height} rows: give Halton(height=...)")
+        rank = halton_rank(height, tokens // height).to(now.active.device).expand(len(now.active), tokens)
+        return -rank.double()
+
+
+@lru_cache(maxsize=16)
+def halton_rank(height: int, width: int) -> Tensor:
+    """Place (height * width,) of each cell, row by row, in the Halton order of the grid."""
+    cells: dict[int, int] = {}
+    number = 0
+    while len(cells) < height * width:
+        cell = int(_radical_inverse(number, 2) * height) * width + int(_radical_inverse(number, 3) * width)
+        cells.setdefault(cell, len(cells))
+        number += 1
+    return torch.tensor([cells[cell] for cell in range(height * width)])
+
+
+def _radical_inverse(number: int, base: int) -> float:
+    """The digits of `number` in `base`, mirrored at the point (van der Corput)."""
+    inverse, place = 0.0, 1.0
+    while number:
+        place /= base
+        inverse += number % base * place
+        number //= base
+    return inverse

@@ -1,0 +1,276 @@
+"""Samplers of masked diffusion models: reveal some masks, mask some revealed tokens again, until none is left.
+
+A step is
+
+    x^ <- a draw from p(x0 | x_t) at the masks            proposal: `Draw`
+    how many tokens to reveal and to mask again           `Rule.budget`
+    which of them                                         `Rule.scorer`, `Rule.noise`, `Rule.joint`
+    x_s <- x^ where revealed, m where masked, else x_t
+
+on a grid of levels t, with one rule inside a window of levels and another outside it. presets.py names the published
+samplers; they are all of this form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.model import Model, demand
+from redraft.core.rows import Rows
+from redraft.core.state import Prediction, State
+from redraft.core.streams import Streams
+from redraft.processes.categorical import Draw
+from redraft.processes.mask import Linear, Schedule, check_schedule
+from redraft.samplers.budgets import Remask
+from redraft.samplers.rules import Moment, Rates, Rule
+
+ANCESTRAL = Rule(Remask())
+
+
+@dataclass(frozen=True)
+class UnmaskWalk(Rows):
+    """A walk from masks to tokens.
+
+    Attributes:
+        state: where the rows are.
+        region: positions (B, R) that are walked: those whose level was above 0.
+        block: which block each of them belongs to (B, R).
+        top: level (B,) at the start.
+        step: steps done (B,).
+        steps: steps in all (B,).
+        per_block: steps a block (B,).
+        confidence: log probability (B, R) that tokens had when they were revealed.
+        remasked: how many tokens (B,) were masked again.
+        seen: the tokens (B, R) that `prediction` is of, or None.
+        prediction: of the last evaluation, kept if the model has no time input.
+    """
+
+    state: State
+    region: Tensor
+    block: Tensor
+    top: Tensor
+    step: Tensor
+    steps: Tensor
+    per_block: Tensor
+    confidence: Tensor
+    remasked: Tensor
+    seen: Tensor | None = None
+    prediction: Prediction | None = None
+
+    @property
+    def done(self) -> Tensor:
+        """Rows (B,) that have arrived."""
+        return self.step >= self.steps
+
+    @property
+    def active(self) -> Tensor:
+        """Positions (B, R) of the block that is being walked."""
+        return self.region & (self.block == (self.step // self.per_block)[:, None])
+
+    def level(self, ahead: int = 0) -> Tensor:
+        """Level (B,) now, or `ahead` steps on, in this block."""
+        return self.top * (1 - (self.step % self.per_block + ahead) / self.per_block.double())
+
+
+@dataclass(frozen=True)
+class Corrector:
+    """Steps that leave the law of x_s as it is: tokens are masked and masks revealed at rates that balance.
+
+    The uninformed corrector of Campbell et al., "A continuous time framework for discrete denoising models", 2022:
+    with a kept, a token is masked at rate 1 and a mask revealed at rate a / (1 - a), here for a time `size`, solved
+    exactly for each position alone.
+
+    Attributes:
+        size: of a step, in units of the mean time until a token is masked.
+        steps: after each step of the sampler; each costs a network evaluation.
+    """
+
+    size: float = 0.1
+    steps: int = 1
+    revises = True
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.size <= 0 or self.steps < 1:
+            given = f"size={self.size} and steps={self.steps}"
+            raise RedraftError(f"a corrector needs a size above 0 and 1 step or more, not {given}")
+
+    def __call__(self, now: Moment) -> Rates:
+        """Probabilities (B, 1) of the two flips within `size`, in the two-state chain of a position."""
+        moved = 1 - (-self.size / (1 - now.kept).clamp_min(1e-12)).exp()
+        return Rates(now.kept * moved, (1 - now.kept) * moved)
+
+
+@dataclass(frozen=True)
+class Unmask:
+    """The general sampler of masked diffusion models.
+
+    Attributes:
+        steps: in all.
+        rule: how a step chooses, at levels `off` < t <= `on`.
+        outside: how it chooses at other levels.
+        on: see `rule`.
+        off: see `rule`.
+        schedule: how many tokens survive to a level.
+        draw: how tokens are drawn.
+        block: number of positions that are finished before the next are begun, from the left; None is all at once.
+        corrector: steps that leave the law as it is, after each step.
+        reuse: rows whose tokens did not change are not evaluated again, if the model has no time input; the last
+            logits are kept for it.
+    """
+
+    steps: int = 128
+    rule: Rule = ANCESTRAL
+    outside: Rule = ANCESTRAL
+    on: float = 1.0
+    off: float = 0.0
+    schedule: Schedule = field(default_factory=Linear)
+    draw: Draw = field(default_factory=Draw)
+    block: int | None = None
+    corrector: Corrector | None = None
+    reuse: bool = True
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.steps < 1:
+            raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
+        if not 0 <= self.off < self.on <= 1:
+            raise RedraftError(f"the window of levels from off={self.off} to on={self.on} must lie in [0, 1]")
+        if self.block is not None and self.block < 1:
+            raise RedraftError(f"block is {self.block}: it must be 1 or more, or None")
+        check_schedule(self.schedule)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the model has to offer."""
+        rules = (self.rule, self.outside)
+        return ("tokens", *(need for rule in rules if rule.scorer for need in rule.scorer.needs))
+
+    def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
+        """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
+        blocks, per_block = self._blocks(regions)
+        levels = level * (1 - torch.arange(int(per_block.max()), device=regions.device) / per_block[:, None].double())
+        inside = self._inside(levels)
+        before_last = torch.arange(levels.shape[1], device=regions.device) < per_block[:, None] - 1
+        judged = before_last * torch.where(inside, self.rule.passes, self.outside.passes)
+        corrected = before_last.sum(1) * (self.corrector.steps if self.corrector else 0)
+        return (regions > 0) * blocks * (per_block + judged.sum(1) + corrected)
+
+    def init(self, model: Model, state: State, streams: Streams) -> UnmaskWalk:
+        """The walk at its start; rows without a position above level 0 have arrived."""
+        for need in self.needs:
+            demand(model, need, "this sampler")
+        region = state.t > 0
+        blocks, per_block = self._blocks(region.sum(1))
+        return UnmaskWalk(
+            state=state,
+            region=region,
+            block=(region.cumsum(1) - 1) // (self.block or region.shape[1]),
+            top=state.t.amax(1).double(),
+            step=torch.zeros_like(blocks),
+            steps=blocks * per_block * region.any(1),
+            per_block=per_block,
+            confidence=torch.zeros_like(state.t, dtype=torch.float64),
+            remasked=torch.zeros_like(blocks),
+        )
+
+    def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
+        """One step of every row: the rows at their block's last step, inside the window and outside it in turn."""
+        last = (walk.step + 1) % walk.per_block == 0
+        kind = torch.where(last, 2, self._inside(walk.level()).long())
+        kinds = torch.unique(kind).tolist()
+        parts = [self._advance(model, walk[kind == k], streams[kind == k], k) for k in kinds] if len(kinds) > 1 else []
+        if not parts:
+            return self._advance(model, walk, streams, kinds[0])
+        order = torch.cat([(kind == k).nonzero()[:, 0] for k in kinds]).argsort()
+        return UnmaskWalk.cat(parts)[order]
+
+    def _advance(self, model: Model, walk: UnmaskWalk, streams: Streams, kind: int) -> UnmaskWalk:
+        """One step of rows that are all at their last step (2), inside the window (1) or outside it (0)."""
+        rule = (self.outside, self.rule, _everything)[kind]
+        streams = streams.at(walk.state.origin).fold("unmask").fold(walk.step)
+        walk = self._flip(model, walk, rule, streams, (walk.level(), walk.level(1)))
+        if self.corrector and kind < 2:
+            for number in range(self.corrector.steps):
+                again = streams.fold("corrector").fold(number)
+                walk = self._flip(model, walk, Rule(self.corrector), again, (walk.level(1), walk.level(1)))
+        return self._onward(model, walk)
+
+    def _flip(
+        self,
+        model: Model,
+        walk: UnmaskWalk,
+        rule: Callable[[Moment], tuple[Tensor, Tensor]],
+        streams: Streams,
+        levels: tuple[Tensor, Tensor],
+    ) -> UnmaskWalk:
+        """Evaluate, choose, reveal and mask again, between two levels (B,)."""
+        walk = self._evaluated(model, walk)
+        assert walk.prediction is not None
+        kept, kept_next = (self.schedule.kept(level)[:, None] for level in levels)
+        active, mask = walk.active, model.process.mask
+        now = Moment(
+            model, walk.state, walk.prediction, active, active & (walk.state.x == mask), walk.confidence,
+            levels[0][:, None], kept, kept_next, walk.step % walk.per_block, walk.per_block, self.draw, streams,
+        )  # fmt: skip
+        reveal, remask = rule(now)
+        tokens, confidence = now.drawn(reveal)
+        x = tokens.masked_fill(remask, mask)
+        state = walk.state.to(x, torch.where(walk.region, levels[1][:, None].to(walk.state.t), walk.state.t))
+        walk = replace(walk, state=state, confidence=confidence, remasked=walk.remasked + remask.sum(1))
+        return walk if self._reuses(model) else replace(walk, seen=None, prediction=None)
+
+    def _evaluated(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
+        """The walk with the network's prediction for its state; unchanged rows keep theirs."""
+        if walk.prediction is None or walk.seen is None:
+            return replace(walk, seen=walk.state.x, prediction=model.predict(walk.state))
+        changed = (walk.seen != walk.state.x).any(1)
+        if changed.all():
+            return replace(walk, seen=walk.state.x, prediction=model.predict(walk.state))
+        getattr(model, "credit", _nothing)(walk.state.problem[~changed])
+        prediction = walk.prediction
+        if changed.any():
+            parts = Prediction.cat([prediction[~changed], model.predict(walk.state[changed])])
+            order = torch.cat([(~changed).nonzero()[:, 0], changed.nonzero()[:, 0]]).argsort()
+            prediction = parts[order]
+        return replace(walk, seen=walk.state.x, prediction=prediction)
+
+    def _onward(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
+        """One step on, or to the next block if this one has no mask left and is not revised any more."""
+        finished = ~(walk.active & (walk.state.x == model.process.mask)).any(1)
+        step = walk.step + 1
+        if not self._revises():
+            step = torch.where(finished, (walk.step // walk.per_block + 1) * walk.per_block, step)
+        t = torch.where((step >= walk.steps)[:, None] & walk.region, 0.0, walk.state.t)
+        return replace(walk, step=step, state=walk.state.to(walk.state.x, t))
+
+    def _revises(self) -> bool:
+        return bool(self.corrector) or self.rule.revises or self.outside.revises
+
+    def _reuses(self, model: Model) -> bool:
+        return self.reuse and "timeless" in model.offers
+
+    def _inside(self, level: Tensor) -> Tensor:
+        """Whether levels lie in the window, both as exact as the grid is."""
+        return (level <= self.on + 1e-9) & (level > self.off + 1e-9)
+
+    def _blocks(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Number of blocks (B,) and steps a block (B,)."""
+        blocks = torch.ones_like(regions)
+        if self.block:
+            blocks = ((regions + self.block - 1) // self.block).clamp_min(1)
+        return blocks, (self.steps // blocks).clamp_min(1)
+
+
+def _everything(now: Moment) -> tuple[Tensor, Tensor]:
+    """The last step: all masks are revealed."""
+    return now.masked, torch.zeros_like(now.masked)
+
+
+def _nothing(problem: Tensor) -> None:
+    """Counts no saved evaluation where nothing is counted."""
