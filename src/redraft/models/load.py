@@ -1,27 +1,36 @@
-"""From a name or a folder to a model."""
+"""From a name, a folder or a hub id to a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from redraft.core.errors import RedraftError
 from redraft.core.model import Model
 from redraft.core.registry import MODELS
+from redraft.models import hub
 from redraft.models.weights import SHIPPED, read_config
 
 
-def load_model(name: str, device: str | None = None, compile: bool = False) -> Model:
-    """A model by the name of one that ships (see `redraft list`), or from a folder that `redraft train` wrote.
+def load_model(name: str, device: str | None = None, compile: bool = False, **options: Any) -> Model:
+    """A model by the name of one that ships (see `redraft list`), from a folder, or from the Hugging Face hub.
 
     Args:
-        name: the name, or the folder's path.
+        name: the name; the path of a folder that `redraft train` wrote or that is laid out as the hub's are; or a hub
+            id, such as 'GSAI-ML/LLaDA-8B-Instruct'.
         device: such as 'cuda' or 'cpu'; a GPU if there is one when not given.
         compile: fuse the network's operations by `torch.compile`: a slow start, then faster; needs a C++ compiler.
+        options: of models in the hub's layout only, see `redraft.models.hub.load`: remote_code, dtype, revision,
+            tokenizer, and the adapter's own, such as length.
 
     Raises:
-        RedraftError: unknown name, or a folder without a sound model.
+        RedraftError: unknown name, a folder without a sound model, or whatever `redraft.models.hub.load` raises.
     """
     folder = Path(name) if Path(name).is_dir() else SHIPPED / name
+    if hub.is_hub_folder(folder) if folder.is_dir() else hub.HUB_ID.fullmatch(name):
+        return hub.load(name, device, compile, **options)
+    if options:
+        raise RedraftError(f"{next(iter(options))} is an option of models of the Hugging Face hub, not of {name!r}")
     if not folder.is_dir():
         MODELS[name]  # an unknown name ends here
         raise RedraftError(f"the weights of {name!r} are not installed in {SHIPPED}")

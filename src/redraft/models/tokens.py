@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.state import Prediction, State
+from redraft.processes.categorical import likeliest
 from redraft.processes.mask import MaskDiffusion
 
 Forward = Callable[[Tensor, State], tuple[Tensor, Tensor | None]]
-"""Tokens (B, R) and their state to logits (B, R, V) and, if the network shows them, features (B, R, D)."""
+"""Tokens (B, R) and their state to logits (B, R, V) and, if the network shows them, features (B, R, D).
+
+The logits are the caller's to change.
+"""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class TokenModel:
         logits = self._read(logits, state)
         masked = state.x == self.convention.mask
         clean = state.x.clone()
-        clean[masked] = logits[masked].argmax(-1)
+        clean[masked] = likeliest(logits, masked)
         return Prediction(clean, logits=logits, features=features)
 
     def judge(self, name: str, x: Tensor, state: State) -> Tensor:
@@ -193,5 +197,5 @@ class TokenModel:
             logits = torch.cat([logits[:, :1], logits[:, :-1]], 1)
         never = [i for i in (self.convention.mask, *self.convention.forbidden) if i < logits.shape[2]]
         if never:
-            logits = logits.index_fill(2, torch.tensor(never, device=logits.device), -torch.inf)
+            logits[:, :, never] = -torch.inf  # in place: with 50,000 words a copy would take a gigabyte
         return logits

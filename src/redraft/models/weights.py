@@ -26,13 +26,13 @@ def save_network(net: nn.Module, folder: Path, card: str, extra: dict[str, Any] 
     (folder / "README.md").write_text(card)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json.
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The folder's config.json, or another file of that kind.
 
     Raises:
         RedraftError: there is none, or it is broken.
     """
-    path = folder / "config.json"
+    path = folder / name
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
@@ -61,6 +61,15 @@ def load_network(kind: type[Net], folder: Path) -> Net:
 def digest(folder: Path) -> str:
     """Twelve hexadecimal digits that tell the folder's weights apart."""
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+
+
+def fingerprint(net: nn.Module) -> str:
+    """Twelve hexadecimal digits that tell the network's weights apart, from up to 64 numbers of every tensor."""
+    mark = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        some = value.flatten()[:: max(1, value.numel() // 64)][:64]
+        mark.update(f"{name} {tuple(value.shape)} {some.double().tolist()}".encode())
+    return mark.hexdigest()[:12]
 
 
 def pick_device(device: str | None) -> torch.device:

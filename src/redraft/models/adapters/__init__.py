@@ -1,0 +1,1 @@
+"""Networks of other libraries as `TokenModel`s: each adapter states one call convention."""

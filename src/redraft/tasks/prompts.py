@@ -1,0 +1,111 @@
+"""Prompts as problems: a text to go on from, a text with gaps, or what a picture is to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from redraft.core.errors import RedraftError
+from redraft.core.task import Problems
+
+if TYPE_CHECKING:
+    from redraft.models.tokens import TokenModel
+
+Row = list[int | None]
+"""Ids of one problem; None where a token is wanted."""
+
+
+def prompts(
+    model: TokenModel,
+    texts: Sequence[Any],
+    new_tokens: int | None = None,
+    *,
+    infill: bool = False,
+    chat: bool = False,
+    marker: str = "[MASK]",
+) -> Problems:
+    """One problem for each of `texts`, number i with the id i.
+
+    For a language model the prompts are given and stand on the right of `cond["visible"]` (P, R), which is false at
+    padding; new tokens follow, then what the model expects at the end of a text. For a model of pictures all tokens are
+    free and `cond` holds what the network is conditioned on.
+
+    Args:
+        model: what the problems are for.
+        texts: prompts; class numbers for a model that is conditioned on classes.
+        new_tokens: how many tokens to write after each prompt; by default 64, or as many as fit after the longest
+            prompt where the model's length is fixed.
+        infill: write in place of every `marker` instead, one token each.
+        chat: put each prompt into the model's chat template first.
+        marker: stands for a token that is wanted, whatever the model's own mask looks like.
+
+    Raises:
+        RedraftError: no prompts, a model without a tokenizer, prompts that do not fit, or nothing to write.
+    """
+    if isinstance(texts, str):
+        raise RedraftError("prompts are a list of texts: put the one text into brackets")
+    if not len(texts):
+        raise RedraftError("there are no prompts")
+    codec: Any = model.codec
+    if hasattr(codec, "condition"):
+        return _conditioned(model, texts, codec)
+    if not hasattr(codec, "encode"):
+        raise RedraftError(f"{model.name!r} has no tokenizer, which prompts need")
+    texts = [codec.chat(text) for text in texts] if chat else list(texts)
+    before, after = ([], []) if chat else codec.frame
+    if infill:
+        rows = [[*before, *_with_gaps(text, marker, codec), *after] for text in texts]
+    else:
+        starts = [[*before, *codec.encode(text)] for text in texts]
+        room = _room(model, max(map(len, starts)) + len(after), new_tokens)
+        rows = [[*start, *[None] * room, *after] for start in starts]
+    return _padded(model, rows, texts, codec.padding)
+
+
+def _conditioned(model: TokenModel, texts: Sequence[Any], codec: Any) -> Problems:
+    shape = (len(texts), model.length or 0)
+    return Problems(
+        ids=torch.arange(len(texts)),
+        x=torch.zeros(shape, dtype=torch.int64),
+        frozen=torch.zeros(shape, dtype=torch.bool),
+        cond={key: value.cpu() for key, value in codec.condition(texts).items()},
+        facts={"prompt": list(texts)},
+    )
+
+
+def _with_gaps(text: str, marker: str, codec: Any) -> Row:
+    """Ids of the text, and None for each marker, which stands for a word with the space before it."""
+    first, *others = text.split(marker)
+    if not others:
+        raise RedraftError(f"there is no {marker} to fill in {text!r}")
+    row: Row = [*codec.encode(first.rstrip())]
+    for piece in others[:-1]:
+        row += [None, *codec.encode(piece.rstrip())]
+    return [*row, None, *codec.encode(others[-1])]
+
+
+def _room(model: TokenModel, given: int, new_tokens: int | None) -> int:
+    """How many new tokens each row has, for `given` tokens in the longest."""
+    if new_tokens is None:
+        new_tokens = 64 if model.length is None else model.length - given
+    if new_tokens < 1:
+        raise RedraftError(f"there is no room for new tokens after a prompt of {given} tokens")
+    return new_tokens
+
+
+def _padded(model: TokenModel, rows: list[Row], texts: list[str], padding: int) -> Problems:
+    length = model.length or max(map(len, rows))
+    longest = max(map(len, rows))
+    if longest > length:
+        raise RedraftError(f"a row takes {longest} tokens, and {model.name!r} works on {length}")
+    full = [[*[padding] * (length - len(row)), *row] for row in rows]
+    visible = torch.arange(length) >= length - torch.tensor([len(row) for row in rows])[:, None]
+    return Problems(
+        ids=torch.arange(len(rows)),
+        x=torch.tensor([[model.convention.mask if i is None else i for i in row] for row in full]),
+        frozen=torch.tensor([[i is not None for i in row] for row in full]),
+        cond={"visible": visible},
+        facts={"prompt": texts},
+    )
