@@ -6,7 +6,9 @@ import pytest
 import torch
 from toys import Toy, toy_problems
 
-from redraft import IPR, Disagreement, Sequential
+from redraft import IPR, Disagreement, Generate, Preset, Sequential
+from redraft.models.tokens import TokenModel
+from redraft.tasks.markov import Markov
 from redraft.testing import check_method, check_model
 
 METHOD = IPR(iterations=2, initial=Sequential(2), refine=Sequential(2), keep=Disagreement())
@@ -45,6 +47,35 @@ class Moving(Toy):
 def test_a_broken_model_is_told_what_is_wrong(model, complaint):
     with pytest.raises(AssertionError, match=complaint):
         check_model(model(), problems())
+
+
+def test_a_sound_model_of_tokens_passes_with_every_kind_of_sampler():
+    task = Markov(length=8)
+    check_model(task.model, task.problems(3, given=0.3))
+    for sampler in (Preset("remdm-cap", 6), Preset("p2", 6), Sequential(1)):
+        check_method(Generate(sampler), task.model, task.problems(3, given=0.3))
+        check_method(IPR(2, initial=sampler, refine=sampler), task.model, task.problems(3, given=0.3))
+
+
+def test_a_broken_model_of_tokens_is_told_what_is_wrong():
+    task = Markov(length=8)
+
+    def drawing_masks(x, state):
+        return torch.zeros(*x.shape, 7), None
+
+    def mixing(x, state):
+        logits = task.model.forward(x, state)[0]
+        return logits + torch.arange(len(x))[:, None, None] * torch.arange(7), None
+
+    class Open(TokenModel):
+        def _read(self, logits, state):
+            return logits
+
+    sound = task.model
+    open_ = Open("open", drawing_masks, sound.convention, length=8)
+    for model, complaint in ((open_, "mask itself"), (replace(sound, forward=mixing), "depend")):
+        with pytest.raises(AssertionError, match=complaint):
+            check_model(model, task.problems(3))
 
 
 @dataclass(frozen=True)

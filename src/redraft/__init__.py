@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from redraft.core.errors import RedraftError
     from redraft.core.ledger import Budget, Ledger
-    from redraft.core.registry import METHODS, MODELS, TASKS
+    from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS
     from redraft.core.result import Result
     from redraft.core.run import run
     from redraft.methods.generate import Generate
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HOME = {
     "core.errors": ("RedraftError",),
     "core.ledger": ("Budget", "Ledger"),
-    "core.registry": ("METHODS", "MODELS", "TASKS"),
+    "core.registry": ("METHODS", "MODELS", "SAMPLERS", "TASKS"),
     "core.result": ("Result",),
     "core.run": ("run",),
     "methods.generate": ("Generate",),
@@ -53,6 +53,7 @@ __all__ = [
     "IPR",
     "METHODS",
     "MODELS",
+    "SAMPLERS",
     "TASKS",
     "Budget",
     "Disagreement",

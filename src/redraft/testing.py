@@ -28,7 +28,8 @@ def check_model(model: Model, problems: Problems, tolerance: float = 1e-4) -> No
     """Check what samplers and methods rely on, on two problems or more.
 
     - the prior leaves given regions bit for bit and takes the others to level 1;
-    - predictions have the shapes that `Prediction` states, are finite, and are as many as `offers` promises;
+    - predictions have the shapes that `Prediction` states, are finite, and are as many as `offers` promises; of a model
+      of tokens, the mask is never drawn;
     - a row alone is predicted as in a batch, up to `tolerance`;
     - re-noising goes up only and leaves other regions bit for bit;
     - samples survive `encode` after `decode` in shape;
@@ -44,8 +45,12 @@ def check_model(model: Model, problems: Problems, tolerance: float = 1e-4) -> No
     assert bool(prediction.clean.isfinite().all()), "clean is not finite"
     for name, shape in (("uncertainty", noisy.t.shape), ("variance", noisy.x.shape)):
         value = getattr(prediction, name)
+        if name == "uncertainty" and prediction.logits is not None:
+            value = model.process.uncertainty(noisy, prediction)
         assert name not in model.offers or value is not None, f"the model offers {name!r} but does not predict it"
         assert value is None or value.shape == shape, f"{name} is not of shape {tuple(shape)}"
+    if prediction.logits is not None:
+        _check_logits(model, noisy, prediction.logits, tolerance)
     alone = torch.cat([model.predict(noisy[i : i + 1]).clean for i in range(len(noisy))])
     assert torch.allclose(alone, prediction.clean, atol=tolerance), "a row's prediction depends on its batch"
     _check_renoise(model, noisy.to(noisy.x, torch.where(start.free, 0.25, 0.0)))
@@ -71,6 +76,14 @@ def check_method(method: Method, model: Model, problems: Problems, tolerance: fl
     assert torch.equal(again.samples, whole.samples), "the same seed gives other samples"
     assert _promises(method, model, problems, whole.ledger), "a draft costs more than `nfe` says"
     assert _generators() == before, "a global random generator was moved"
+
+
+def _check_logits(model: Model, state: State, logits: Tensor, tolerance: float) -> None:
+    assert logits.shape[:2] == state.x.shape, f"logits are of shape {tuple(logits.shape)}"
+    mask = model.process.mask
+    assert logits.shape[2] <= mask or bool((logits[:, :, mask] == -torch.inf).all()), "the mask itself can be drawn"
+    alone = torch.cat([model.predict(state[i : i + 1]).logits for i in range(len(state))])  # type: ignore[misc]
+    assert torch.allclose(alone.softmax(-1), logits.softmax(-1), atol=tolerance), "logits depend on the batch"
 
 
 def _check_renoise(model: Model, state: State) -> None:

@@ -10,6 +10,7 @@ import redraft
 from redraft import Budget, Generate, RedraftError, Unmask, preset
 from redraft.core.counting import CountedModel
 from redraft.core.ledger import Ledger
+from redraft.core.registry import SAMPLERS
 from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.models.nets.transformer import Transformer
@@ -17,7 +18,6 @@ from redraft.models.tokens import Convention, TokenModel
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Linear, Plateau, check_schedule
 from redraft.samplers.budgets import EntropyBound, Even, Proportional, Refresh, Remask, Scheduled, Threshold
-from redraft.samplers.presets import PRESETS
 from redraft.samplers.rules import Rule
 from redraft.samplers.scorers import Confidence, Entropy, Halton, Judge, Margin, Planner, Quality, halton_rank
 from redraft.samplers.unmask import Corrector
@@ -32,7 +32,7 @@ def named(name, steps=8):
     return preset(name, steps=steps)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_every_preset_fills_every_mask_and_leaves_what_is_given(name):
     given = TASK.problems(6, given=0.4)
     result = redraft.run(Generate(named(name)), LONG, given)
@@ -45,7 +45,7 @@ def draft_of(given):
     return Draft(given.state())
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_row_alone_ends_as_in_a_batch(name):
     given = TASK.problems(5, given=0.3)
     whole = redraft.run(Generate(named(name)), LONG, given)
@@ -55,7 +55,7 @@ def test_a_row_alone_ends_as_in_a_batch(name):
         assert alone.ledger.nfe[0] == whole.ledger.nfe[i]
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "halton"])  # a grid has no padding
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "halton"])  # a grid has no padding
 def test_padding_on_the_left_changes_nothing(name):
     """Rows of different lengths in one batch, over a network that looks at every visible position."""
     torch.manual_seed(0)
@@ -259,6 +259,24 @@ def test_blocks_are_finished_from_the_left():
         assert (x == TASK.states).sum() == masked
         assert (x[:, : 4 * ((step + 1) // 2)] != TASK.states).all()
         assert (x[:, 4 * (step // 2) + 4 :] == TASK.states).all()
+
+
+def test_aligned_blocks_are_counted_from_the_first_token_that_is_no_padding():
+    """Two tokens of padding, three of prompt: with blocks of four the first mask is the last of the first block."""
+    x = torch.full((1, 12), TASK.states)
+    state = State(
+        x,
+        (torch.arange(12) >= 5)[None].float(),
+        (torch.arange(12) < 5)[None],
+        torch.arange(1),
+        {"visible": (torch.arange(12) >= 2)[None]},
+    )
+    for aligned, expected in ((True, [0, 1, 1, 1, 1, 2, 2]), (False, [0, 0, 0, 0, 1, 1, 1])):
+        walk = Unmask(12, block=4, aligned=aligned).init(LONG, state, None)
+        assert walk.block[0, 5:].tolist() == expected
+        assert walk.steps.tolist() == [12]
+        assert walk.per_block.tolist() == [4 if aligned else 6]
+        assert (Unmask(12, block=4, aligned=aligned).nfe(torch.tensor([7])) >= 12).all()
 
 
 class TestCost:

@@ -1,4 +1,4 @@
-"""Names of models, tasks and methods, imported when first asked for; other packages add theirs by entry points."""
+"""Names of models, tasks, methods and samplers, imported when first asked for; packages add theirs by entry points."""
 
 from __future__ import annotations
 
@@ -64,3 +64,32 @@ TASKS = Registry(
     },
 )
 METHODS = Registry("method", {"generate": "redraft.methods.generate:Generate", "ipr": "redraft.methods.ipr:IPR"})
+SAMPLERS = Registry(
+    "sampler",
+    {
+        "ancestral": "redraft.samplers.presets:ancestral",
+        "maskgit": "redraft.samplers.presets:maskgit",
+        "margin": "redraft.samplers.presets:margin",
+        "entropy": "redraft.samplers.presets:least_entropy",
+        "llada": "redraft.samplers.presets:llada",
+        "llada2": "redraft.samplers.presets:llada2",
+        "dream": "redraft.samplers.presets:dream",
+        "threshold": "redraft.samplers.presets:threshold",
+        "entropy-bounded": "redraft.samplers.presets:entropy_bounded",
+        "halton": "redraft.samplers.presets:halton",
+        "remdm-cap": "redraft.samplers.presets:remdm_cap",
+        "remdm-rescale": "redraft.samplers.presets:remdm_rescale",
+        "remdm-conf": "redraft.samplers.presets:remdm_conf",
+        "remdm-loop": "redraft.samplers.presets:remdm_loop",
+        "forward-backward": "redraft.samplers.presets:forward_backward",
+        "corrector": "redraft.samplers.presets:corrected",
+        "p2": "redraft.samplers.presets:p2",
+        "token-critic": "redraft.samplers.presets:token_critic",
+        "prism": "redraft.samplers.presets:prism",
+        "star": "redraft.samplers.presets:star",
+        "star+": "redraft.samplers.presets:star_plus",
+        "star-loop": "redraft.samplers.presets:star_loop",
+        "g-star+": "redraft.samplers.presets:g_star_plus",
+        "g-star-loop": "redraft.samplers.presets:g_star_loop",
+    },
+)

@@ -95,6 +95,13 @@ def nucleus(probabilities: Tensor, top_p: float, convention: str) -> Tensor:
     return torch.zeros_like(ordered).scatter(-1, index, ordered.masked_fill(out, 0))
 
 
+def likeliest(logits: Tensor, where: Tensor) -> Tensor:
+    """The likeliest token (A,) at each of the A positions in `where` (B, R) of logits (B, R, V)."""
+    row, region = where.nonzero(as_tuple=True)
+    pairs = zip(*(torch.split(index, max(1, CHUNK // logits.shape[-1])) for index in (row, region)), strict=True)
+    return torch.cat([logits[rows, regions].argmax(-1) for rows, regions in pairs])
+
+
 def entropy(prediction: Prediction, where: Tensor) -> Tensor:
     """Entropy (A,) in nats of the network's distribution at each of the A positions in `where` (B, R)."""
 

@@ -1,7 +1,7 @@
 """The published samplers of masked diffusion models, by name: each a few choices of `Unmask`.
 
     redraft.Unmask                     the general form
-    presets.remdm("cap", steps=256)    a preset with its own settings
+    presets.remdm_cap(256, eta=0.01)   a preset with its own settings
     preset("g-star+", steps=128)       by name
 
 Every preset takes `steps` and `draw`. Mixing is `dataclasses.replace`, or a rule of your own: G-Star's critic under
@@ -10,15 +10,13 @@ ReMDM's budget is `Unmask(128, Rule(Remask("cap", 0.02), Judge("star")))`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from redraft.core.errors import unknown
 from redraft.core.model import Model
+from redraft.core.registry import SAMPLERS
 from redraft.core.state import State
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
@@ -56,6 +54,13 @@ def llada(steps: int = 128, draw: Draw = Draw(temperature=0), block: int | None 
     return Unmask(steps, Rule(Even(), Confidence()), draw=draw, block=block)
 
 
+def llada2(
+    steps: int = 128, draw: Draw = Draw(temperature=0), confidence: float = 0.95, block: int | None = 32
+) -> Unmask:
+    """LLaDA2: in blocks of its attention, every token surer than a threshold at once. Bie et al. 2025."""
+    return Unmask(steps, Rule(Threshold(confidence), Confidence()), draw=draw, block=block, aligned=True)
+
+
 def dream(steps: int = 128, draw: Draw = Draw(0.2, 0.95), scorer: Scorer = Entropy(), noise: float = 0.0) -> Unmask:
     """Dream: a share of the masks by entropy, margin or confidence; `noise` is its alg_temp. Ye et al. 2025."""
     return Unmask(steps, Rule(Proportional(), scorer, noise), draw=draw)
@@ -76,9 +81,19 @@ def halton(steps: int = 32, draw: Draw = Draw(), height: int | None = None) -> U
     return Unmask(steps, Rule(Scheduled(least=1), Halton(height)), schedule=Arccos(), draw=draw)
 
 
-def remdm(sigma: str = "cap", steps: int = 128, draw: Draw = NUCLEUS, eta: float = 0.02) -> Unmask:
-    """ReMDM: tokens are masked again with probability sigma: 'cap', 'rescale' or 'confidence'. Wang et al. 2025."""
-    return Unmask(steps, Rule(Remask(sigma, eta)), draw=draw)  # type: ignore[arg-type]
+def remdm_cap(steps: int = 128, draw: Draw = NUCLEUS, eta: float = 0.02) -> Unmask:
+    """ReMDM: tokens are masked again with probability min(eta, sigma_max). Wang et al. 2025."""
+    return Unmask(steps, Rule(Remask("cap", eta)), draw=draw)
+
+
+def remdm_rescale(steps: int = 128, draw: Draw = NUCLEUS, eta: float = 0.02) -> Unmask:
+    """ReMDM-rescale: tokens are masked again with probability eta sigma_max."""
+    return Unmask(steps, Rule(Remask("rescale", eta)), draw=draw)
+
+
+def remdm_conf(steps: int = 128, draw: Draw = NUCLEUS) -> Unmask:
+    """ReMDM-conf: about one token a step is masked again, those that were least sure the most often."""
+    return Unmask(steps, Rule(Remask("confidence")), draw=draw)
 
 
 def remdm_loop(
@@ -173,42 +188,14 @@ def g_star_loop(
     )
 
 
-PRESETS: dict[str, Callable[..., Unmask]] = {
-    "ancestral": ancestral,
-    "maskgit": maskgit,
-    "margin": margin,
-    "entropy": least_entropy,
-    "llada": llada,
-    "dream": dream,
-    "threshold": threshold,
-    "entropy-bounded": entropy_bounded,
-    "halton": halton,
-    "remdm-cap": partial(remdm, "cap"),
-    "remdm-rescale": partial(remdm, "rescale"),
-    "remdm-conf": partial(remdm, "confidence"),
-    "remdm-loop": remdm_loop,
-    "forward-backward": forward_backward,
-    "corrector": corrected,
-    "p2": p2,
-    "token-critic": token_critic,
-    "prism": prism,
-    "star": star,
-    "star+": star_plus,
-    "star-loop": star_loop,
-    "g-star+": g_star_plus,
-    "g-star-loop": g_star_loop,
-}
-
-
 def preset(name: str, **settings: Any) -> Unmask:
     """A published sampler by name, with settings of its own.
 
     Raises:
         RedraftError: unknown name; the nearest is suggested.
     """
-    if name not in PRESETS:
-        raise unknown("sampler", name, PRESETS)
-    return PRESETS[name](**settings)
+    sampler: Unmask = SAMPLERS[name](**settings)
+    return sampler
 
 
 @dataclass(frozen=True)

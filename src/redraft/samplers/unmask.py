@@ -119,6 +119,8 @@ class Unmask:
         schedule: how many tokens survive to a level.
         draw: how tokens are drawn.
         block: number of positions that are finished before the next are begun, from the left; None is all at once.
+        aligned: blocks are counted from the first token that is no padding, the prompt's included (LLaDA2), and not
+            from the first mask.
         corrector: steps that leave the law as it is, after each step.
         reuse: rows whose tokens did not change are not evaluated again, if the model has no time input; the last
             logits are kept for it.
@@ -132,6 +134,7 @@ class Unmask:
     schedule: Schedule = field(default_factory=Linear)
     draw: Draw = field(default_factory=Draw)
     block: int | None = None
+    aligned: bool = False
     corrector: Corrector | None = None
     reuse: bool = True
 
@@ -153,24 +156,34 @@ class Unmask:
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
-        blocks, per_block = self._blocks(regions)
-        levels = level * (1 - torch.arange(int(per_block.max()), device=regions.device) / per_block[:, None].double())
+        blocks = self._blocks(regions)
+        cost = self._cost(blocks, level)
+        if self.aligned:  # the first block and the last may be partly given
+            cost = torch.maximum(cost, self._cost(blocks + 1, level))
+        return (regions > 0) * cost
+
+    def _cost(self, blocks: Tensor, level: float) -> Tensor:
+        """The most network rows (B,) that walks through so many blocks (B,) take."""
+        per_block = self._per_block(blocks)
+        levels = level * (1 - torch.arange(int(per_block.max()), device=blocks.device) / per_block[:, None].double())
         inside = self._inside(levels)
-        before_last = torch.arange(levels.shape[1], device=regions.device) < per_block[:, None] - 1
+        before_last = torch.arange(levels.shape[1], device=blocks.device) < per_block[:, None] - 1
         judged = before_last * torch.where(inside, self.rule.passes, self.outside.passes)
         corrected = before_last.sum(1) * (self.corrector.steps if self.corrector else 0)
-        return (regions > 0) * blocks * (per_block + judged.sum(1) + corrected)
+        return blocks * (per_block + judged.sum(1) + corrected)
 
     def init(self, model: Model, state: State, streams: Streams) -> UnmaskWalk:
         """The walk at its start; rows without a position above level 0 have arrived."""
         for need in self.needs:
             demand(model, need, "this sampler")
         region = state.t > 0
-        blocks, per_block = self._blocks(region.sum(1))
+        block = self._block_of(region, state.origin if self.aligned else None)
+        blocks = torch.where(region, block + 1, 1).amax(1)
+        per_block = self._per_block(blocks)
         return UnmaskWalk(
             state=state,
             region=region,
-            block=(region.cumsum(1) - 1) // (self.block or region.shape[1]),
+            block=block,
             top=state.t.amax(1).double(),
             step=torch.zeros_like(blocks),
             steps=blocks * per_block * region.any(1),
@@ -259,12 +272,22 @@ class Unmask:
         """Whether levels lie in the window, both as exact as the grid is."""
         return (level <= self.on + 1e-9) & (level > self.off + 1e-9)
 
-    def _blocks(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Number of blocks (B,) and steps a block (B,)."""
-        blocks = torch.ones_like(regions)
-        if self.block:
-            blocks = ((regions + self.block - 1) // self.block).clamp_min(1)
-        return blocks, (self.steps // blocks).clamp_min(1)
+    def _blocks(self, regions: Tensor) -> Tensor:
+        """Number of blocks (B,) of `regions` (B,) masks."""
+        return (-(-regions // self.block) if self.block else torch.ones_like(regions)).clamp_min(1)
+
+    def _per_block(self, blocks: Tensor) -> Tensor:
+        """Steps (B,) of each of so many blocks (B,)."""
+        return (self.steps // blocks).clamp_min(1)
+
+    def _block_of(self, region: Tensor, origin: Tensor | None) -> Tensor:
+        """The block (B, R) of each position that is walked, from 0."""
+        size = self.block or region.shape[1] + 1
+        if not self.aligned:
+            return (region.cumsum(1) - 1) // size
+        place = torch.arange(region.shape[1], device=region.device) - (0 if origin is None else origin[:, None])
+        block = (place // size).expand(region.shape)
+        return block - torch.where(region, block, block.amax()).amin(1, keepdim=True)
 
 
 def _everything(now: Moment) -> tuple[Tensor, Tensor]:
