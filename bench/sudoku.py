@@ -1,7 +1,7 @@
 """Measure IPR on handwritten Sudoku: `python bench/sudoku.py NAME ...` writes bench/results/NAME.parquet.
 
 `python bench/sudoku.py list` names the experiments and what they cost; a name may end in `*`. `bench/tables.py` makes
-the README's tables of what is stored.
+the tables of what is stored.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Fill the README's tables from bench/results: `python bench/tables.py`; `--check` only compares."""
+"""Fill the tables of README.md and docs from bench/results: `python bench/tables.py`; `--check` only compares."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 
 from redraft.core.trace import Trace
@@ -102,9 +104,12 @@ def initial() -> str:
         "10-overlap": "10 steps, overlap 0.8",
         "30-overlap": "30 steps, overlap 0.8",
         "30-by-3": "30 steps, 3 cells at a time",
+        "restarts": "the last of 4 independent drafts",
+        "restarts-keep": "of 4 independent drafts, the one that the model disagrees with least",
     }
     for words, trace in stored(names, "initial-"):
-        rows.append((words, str(len(trace)), share(trace, 0), nfe(trace, 0)))
+        end = last(trace)
+        rows.append((words, str(len(trace.by_draft("valid")[0])), share(trace, end), nfe(trace, end)))
     return markdown(rows)
 
 
@@ -170,6 +175,100 @@ def speed() -> str:
     return markdown(rows)
 
 
+def masked_rows() -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:
+    """What bench/masked.py stored: by task, sampler and forwards, the rows by metric."""
+    path = RESULTS / "masked.parquet"
+    found: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
+    for row in pq.read_table(path).to_pylist() if path.exists() else ():
+        found.setdefault((row["task"], row["sampler"], row["forwards"]), {})[row["metric"]] = row
+    return found
+
+
+def percent(row: dict[str, Any] | None) -> str:
+    """A share with its interval."""
+    return f"{row['mean'] * 100:.0f} ({row['low'] * 100:.0f}–{row['high'] * 100:.0f})" if row else ""
+
+
+def number(row: dict[str, Any] | None, digits: int = 2) -> str:
+    """A mean with half of its interval, if it has one."""
+    if row is None:
+        return ""
+    half = (row["high"] - row["low"]) / 2
+    return f"{row['mean']:.{digits}f}" + (f" ± {half:.{digits}f}" if half > 0 else "")
+
+
+def by_forwards(task: str, metric: str) -> str:
+    """One metric in per cent: samplers down, forwards across."""
+    cells = masked_rows()
+    forwards = sorted({f for t, _, f in cells if t == task})
+    samplers = sorted({s for t, s, _ in cells if t == task and plain(s)})
+    rows = [("sampler", *map(str, forwards), "n")]
+    for sampler in samplers:
+        here = [cells.get((task, sampler, f), {}) for f in forwards]
+        sizes = sorted({row["n"] for cell in here for row in cell.values()})
+        rows.append((sampler, *(percent(cell.get(metric)) for cell in here), "/".join(map(str, sizes))))
+    return markdown(rows)
+
+
+def details(task: str, forwards: int, wanted: dict[str, str], keep: Callable[[str], bool]) -> str:
+    """Several metrics at one number of forwards."""
+    rows = [("sampler", "NFE", *wanted.values())]
+    for (t, sampler, f), cell in sorted(masked_rows().items()):
+        if t == task and f == forwards and keep(sampler):
+            shares = {"parses", "exact", "valid", "unique", "two samples differ"}
+            values = (percent(cell.get(m)) if m in shares else number(cell.get(m)) for m in wanted)
+            rows.append((sampler, number(cell["nfe"], 0).split(" ")[0], *values))
+    return markdown(rows)
+
+
+def plain(sampler: str) -> bool:
+    """Whether the sampler is no variant of the ablation."""
+    return "=" not in sampler
+
+
+QUALITY = {"parses": "parses, %", "nll": "nll", "repetition": "repetition", "mauve-like": "MAUVE-like"}
+VARIETY = {"distinct_4": "distinct-4", "entropy": "entropy", "unique": "unique, %", "redraws a token": "redraws"}
+
+
+def ablation() -> str:
+    """Guided and unguided star steps with one setting changed."""
+
+    def kept(sampler: str) -> bool:
+        return sampler.startswith(("star+", "g-star+"))
+
+    return details("python", 128, QUALITY | VARIETY, kept)
+
+
+def infilling() -> str:
+    """Infilling, and how often the very line is found."""
+    first = by_forwards("infilling", "parses")
+    return first + "\n\n" + details("infilling", 64, {"parses": "parses, %", "exact": "exact, %"}, plain)
+
+
+def sudoku_tokens() -> str:
+    """Boards, and how much two samples of a puzzle differ."""
+    wanted = {"valid": "valid, %", "violations": "violations", "two samples differ": "two samples differ, %"}
+    wanted["redraws a token"] = "redraws"
+    return by_forwards("sudoku-tokens", "valid") + "\n\n" + details("sudoku-tokens", 128, wanted, plain)
+
+
+def masked_speed() -> str:
+    """What masked samplers cost beside the network."""
+    path = RESULTS / "masked_speed.json"
+    if not path.exists():
+        return "*Not measured yet.*"
+    found = json.loads(path.read_text())
+    dense = found["dense"]
+    rows = [("step", "seconds", "times less", "GB above the logits", "times less")]
+    for name, cost in found.items():
+        if name != "forwards":
+            ratios = (dense[unit] / max(cost[unit], 1e-3) for unit in ("seconds", "gigabytes"))
+            faster, smaller = (f"{ratio:.1f}" for ratio in ratios)
+            rows.append((name, f"{cost['seconds']:.2f}", faster, f"{cost['gigabytes']:.2f}", smaller))
+    share = f"Of 1000 ancestral steps over 128 tokens {found['forwards']:.1%} need the network."
+    return markdown(rows) + "\n\n" + share
+
+
 TABLES = {
     "kinds": kinds,
     "curve": curve,
@@ -178,25 +277,33 @@ TABLES = {
     "grid": grid,
     "vary": vary,
     "speed": speed,
+    "python": lambda: by_forwards("python", "parses"),
+    "python_more": lambda: details("python", 128, QUALITY | VARIETY, plain),
+    "ablation": ablation,
+    "infilling": infilling,
+    "sudoku_tokens": sudoku_tokens,
+    "masked_speed": masked_speed,
 }
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def filled(text: str) -> str:
     """`text` with every table between its marks made anew."""
     for name, table in TABLES.items():
         marks = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
-        text = re.sub(f"{marks[0]}.*?{marks[1]}", f"{marks[0]}\n{table()}\n{marks[1]}", text, flags=re.DOTALL)
+        if marks[0] in text:
+            text = re.sub(f"{marks[0]}.*?{marks[1]}", f"{marks[0]}\n{table()}\n{marks[1]}", text, flags=re.DOTALL)
     return text
 
 
 def main() -> None:
     """Fill, or with `--check` fail if a table is not what the stored rows say."""
-    readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = filled(before)
-    if "--check" in sys.argv[1:]:
-        sys.exit(before != after)
-    readme.write_text(after)
+    for page in PAGES:
+        before = page.read_text()
+        after = filled(before)
+        if before != after and "--check" in sys.argv[1:]:
+            sys.exit(f"{page.relative_to(ROOT)} is not what the stored rows say: run python bench/tables.py")
+        page.write_text(after)
 
 
 if __name__ == "__main__":

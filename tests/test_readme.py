@@ -11,11 +11,15 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    example = example.replace("n=8", "n=2").replace("iterations=6", "iterations=1")
-    exec(compile(example, "README.md", "exec"), {})
+    refine, masked = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(compile(refine.replace("n=8", "n=2").replace("iterations=6", "iterations=1"), "README.md", "exec"), names)
     assert (tmp_path / "runs" / "first" / "samples.safetensors").exists()
     assert "tensor([" in capsys.readouterr().out
+    exec(compile(masked, "README.md", "exec"), names)
+    text, ledger = capsys.readouterr().out.splitlines()
+    assert len(eval(text)) == 4
+    assert eval(ledger)["spent"]["critic"] > 0
 
 
 def test_the_tables_are_what_the_stored_rows_say():

@@ -69,9 +69,17 @@ class Sample:
         )  # fmt: skip
         if self.out:
             result.save(self.out)
+        for text in shown(model, result.samples[:8]):
+            print(text)
         print(table(task.evaluate(result.samples, problems)))
         print(f"{result.ledger.nfe.double().mean():.0f} NFE per problem, {result.seconds:.1f} seconds in all")
         return result
+
+
+def shown(model: Any, samples: Tensor) -> list[str]:
+    """Samples (P, ...) as text, if the model writes text."""
+    text = model.text(samples) if getattr(model, "codec", None) else []
+    return [line for line in text if isinstance(line, str)] if isinstance(text, list) else []
 
 
 def table(metrics: dict[str, Tensor]) -> str:
