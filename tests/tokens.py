@@ -21,9 +21,8 @@ CHAIN = MarkovChain(
 class Fixed:
     """A critic with one opinion of each position, or of each token."""
 
-    vocabulary = 3
-
-    def __init__(self, logits, reads="proposal"):
+    def __init__(self, logits, reads="proposal", vocabulary=3):
+        self.vocabulary = vocabulary
         self.logits, self.reads = torch.as_tensor(logits, dtype=torch.float32), reads
 
     def __call__(self, x, features):
@@ -57,10 +56,10 @@ def problems(rows, length=4, given=(), x=None):
 def walk_at(sampler: Unmask, token_model, x, step, seed=0):
     """The walk of rows `x` (B, R), all positions free, when `step` steps are done, and its streams."""
     rows = len(x)
-    state = State(x, torch.ones(x.shape), torch.zeros(x.shape, dtype=torch.bool), torch.arange(rows))
+    state = State(x, torch.full(x.shape, 0.5), torch.zeros(x.shape, dtype=torch.bool), torch.arange(rows))
     streams = Streams.root(seed, torch.arange(rows))
     walk = sampler.init(token_model, state, streams)
-    return replace(walk, step=torch.full((rows,), step)), streams
+    return replace(walk, step=torch.full((rows,), step), top=torch.ones(rows, dtype=torch.float64)), streams
 
 
 def after_one_step(sampler, token_model, x, step, seed=0):

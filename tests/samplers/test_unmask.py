@@ -18,13 +18,13 @@ from redraft.models.tokens import Convention, TokenModel
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Linear, Plateau, check_schedule
 from redraft.samplers.budgets import EntropyBound, Even, Proportional, Refresh, Remask, Scheduled, Threshold
-from redraft.samplers.rules import Rule
+from redraft.samplers.rules import Rates, Rule
 from redraft.samplers.scorers import Confidence, Entropy, Halton, Judge, Margin, Planner, Quality, halton_rank
 from redraft.samplers.unmask import Corrector
 from redraft.tasks.markov import Markov
 
 TASK = Markov(length=16)
-LONG = exact_model(TASK.chain, star=ByToken(0.0), prism=ByToken(0.0, "state"))
+LONG = exact_model(TASK.chain, star=ByToken(0.0, vocabulary=7), prism=ByToken(0.0, "state", 7))
 GREEDY = Draw(temperature=0)
 
 
@@ -67,7 +67,7 @@ def test_padding_on_the_left_changes_nothing(name):
 
     padded = TokenModel(
         "padded", forward, Convention(12, 11), features=True,
-        critics={"star": ByToken(0.0), "prism": ByToken(0.0, "state")},
+        critics={"star": ByToken(0.0, vocabulary=12), "prism": ByToken(0.0, "state", 12)},
     )  # fmt: skip
     sampler = named(name)
 
@@ -356,7 +356,7 @@ class TestCost:
         (lambda: preset("g-starr"), "g-star"),
         (lambda: Convention(10, 10), "mask id 10 is outside the vocabulary of 10"),
         (lambda: Convention(10, 9, forbidden=(12,)), "forbidden id 12"),
-        (lambda: exact_model().with_critic("c", replace_vocabulary(Fixed([0.0]))), "vocabulary of 50"),
+        (lambda: exact_model().with_critic("c", Fixed([0.0], vocabulary=50)), "vocabulary of 50"),
         (lambda: redraft.run(Generate(preset("g-star+")), exact_model(), problems(1)), "critic:star"),
         (
             lambda: redraft.run(Generate(preset("star")), exact_model(), problems(1, given=range(4))),
@@ -370,9 +370,24 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(make, words):
     assert "\n" not in str(caught.value)
 
 
-def replace_vocabulary(critic):
-    critic.vocabulary = 50
-    return critic
+class Wild:
+    """A budget of a user's own."""
+
+    revises = True
+
+    def __call__(self, now):
+        return Rates(torch.full_like(now.kept, 0.5), torch.full_like(now.kept, 1.2))
+
+
+def test_a_sigma_out_of_bounds_is_told():
+    with pytest.raises(RedraftError, match=r"sigma.*out of bounds: 1.2"):
+        redraft.run(Generate(Unmask(4, Rule(Wild()))), LONG, TASK.problems(1))
+
+
+def test_a_state_without_masks_is_told():
+    state = TASK.problems(1).state()
+    with pytest.raises(RedraftError, match="no mask"):
+        Unmask(4).init(LONG, state, None)
 
 
 def test_nan_in_the_logits_is_told():

@@ -105,6 +105,15 @@ class TokenModel:
     nfe_per_row: int = 1
     plain: Forward | None = None
 
+    def __post_init__(self) -> None:
+        """Reject critics of other tokens."""
+        for name, critic in self.critics.items():
+            if critic.vocabulary != self.convention.vocabulary:
+                raise RedraftError(
+                    f"critic {name!r} was trained on a vocabulary of {critic.vocabulary} tokens; {self.name!r} has "
+                    f"{self.convention.vocabulary}"
+                )
+
     @property
     def process(self) -> MaskDiffusion:
         """Absorbing noise into the mask."""
@@ -166,11 +175,6 @@ class TokenModel:
 
     def with_critic(self, name: str, critic: Critic) -> TokenModel:
         """The same model with one more critic."""
-        if critic.vocabulary != self.convention.vocabulary:
-            raise RedraftError(
-                f"critic {name!r} was trained on a vocabulary of {critic.vocabulary} tokens; {self.name!r} has "
-                f"{self.convention.vocabulary}"
-            )
         return replace(self, critics=self.critics | {name: critic})
 
     def _critic(self, name: str, reads: str) -> Critic:

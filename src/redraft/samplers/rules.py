@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from redraft.core.errors import RedraftError
 from redraft.core.model import Model
 from redraft.core.ranking import choose
 from redraft.core.state import Prediction, State
@@ -166,6 +167,7 @@ class Rule:
         """Masks to reveal and revealed tokens to mask again, (B, R) bool each."""
         amount = self.budget(now)
         if isinstance(amount, Rates):
+            _check(amount)
             chance = now.streams.fold("chance").uniform(now.active.shape[1:])
             reveal, remask = now.masked & (chance < amount.reveal), now.shown & (chance < amount.remask)
             if self.scorer is None and not self.joint:
@@ -190,3 +192,10 @@ class Rule:
             return torch.zeros(now.active.shape, dtype=torch.float64, device=now.active.device)
         scale = self.noise * (now.t if self.annealed else 1.0)
         return scale * now.streams.fold("noise").gumbel(now.active.shape[1:])
+
+
+def _check(rates: Rates) -> None:
+    found = {"sigma, the probability to mask again,": rates.remask, "the probability to reveal": rates.reveal}
+    for what, rate in found.items():
+        if not ((rate >= 0) & (rate <= 1)).all():
+            raise RedraftError(f"{what} is out of bounds: {float(rate.min()):.3g} to {float(rate.max()):.3g}")

@@ -176,6 +176,11 @@ class Unmask:
         """The walk at its start; rows without a position above level 0 have arrived."""
         for need in self.needs:
             demand(model, need, "this sampler")
+        if (state.t == 1).any() and not (state.x == model.process.mask).any():
+            raise RedraftError(
+                f"there is no mask (id {model.process.mask}) in the state, though it has positions at level 1: "
+                "begin with model.process.prior(state, state.free, streams)"
+            )
         region = state.t > 0
         block = self._block_of(region, state.origin if self.aligned else None)
         blocks = torch.where(region, block + 1, 1).amax(1)
