@@ -7,9 +7,9 @@ from models_exact import LinearGaussian
 from toys import Toy, toy_problems
 
 from redraft import Disagreement, RedraftError, Sweep, Uncertainty, Uniform
+from redraft.core.ranking import choose
 from redraft.core.state import Prediction
 from redraft.core.streams import Streams
-from redraft.core.ranking import choose
 
 ROWS = 6000
 

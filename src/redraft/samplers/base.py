@@ -28,6 +28,9 @@ class Sampler(Protocol):
     def init(self, model: Model, state: State, streams: Streams) -> Any:
         """The walk at its start."""
 
+    def look(self, model: Model, walk: Any) -> Any:
+        """The walk with the network's prediction for its state, which its next step then uses."""
+
     def step(self, model: Model, walk: Any, streams: Streams) -> Any:
         """The walk one step on."""
 

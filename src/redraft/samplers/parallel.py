@@ -10,18 +10,27 @@ from torch import Tensor
 from redraft.core.errors import RedraftError, check_range
 from redraft.core.model import Model
 from redraft.core.rows import Rows
-from redraft.core.state import State, expand
+from redraft.core.state import Prediction, State, expand
 from redraft.core.streams import Streams
 
 
 @dataclass(frozen=True)
 class ParallelWalk(Rows):
-    """`top` (B, R): each region's level at the start; `step` (B,): steps done; `steps` (B,): steps in all."""
+    """A walk of all regions together.
+
+    Attributes:
+        state: where the rows are.
+        top: each region's level (B, R) at the start.
+        step: steps done (B,).
+        steps: steps in all (B,).
+        prediction: of the network for `state`, if it was looked at.
+    """
 
     state: State
     top: Tensor
     step: Tensor
     steps: Tensor
+    prediction: Prediction | None = None
 
     @property
     def done(self) -> Tensor:
@@ -65,17 +74,21 @@ class Parallel:
         steps = (state.t > 0).any(1) * self.steps
         return ParallelWalk(state, state.t, torch.zeros_like(steps), steps)
 
+    def look(self, model: Model, walk: ParallelWalk) -> ParallelWalk:
+        """The walk with the network's prediction for its state, which its next step then uses."""
+        return walk if walk.prediction else replace(walk, prediction=model.predict(walk.state))
+
     def step(self, model: Model, walk: ParallelWalk, streams: Streams) -> ParallelWalk:
         """One step: one network evaluation, or two."""
         state, process = walk.state, model.process
         t_next = walk.top * (1 - (walk.step + 1) / walk.steps)[:, None]
-        prediction = model.predict(state)
+        prediction = walk.prediction or model.predict(state)
         if self.order == 1:
             noise = streams.fold("parallel").fold(walk.step)
             after = process.step(state, prediction, t_next, noise, self.stochasticity, self.temperature)
         else:
             after = _heun(model, state, process.velocity(state, prediction), t_next)
-        return replace(walk, state=after, step=walk.step + 1)
+        return replace(walk, state=after, step=walk.step + 1, prediction=None)
 
 
 def _heun(model: Model, state: State, velocity: Tensor, t_next: Tensor) -> State:

@@ -232,6 +232,10 @@ class Preset:
         """The walk at its start."""
         return self.sampler().init(model, state, streams)
 
+    def look(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
+        """The walk with the network's prediction for its state, which its next step then uses."""
+        return self.sampler().look(model, walk)
+
     def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
         """The walk one step on."""
         return self.sampler().step(model, walk, streams)

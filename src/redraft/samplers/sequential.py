@@ -80,6 +80,7 @@ class SequentialWalk(Rows):
         step: steps done (B,).
         steps: steps in all (B,).
         blocks: number of blocks (B,).
+        prediction: of the network for `state`, if it was looked at.
     """
 
     state: State
@@ -88,6 +89,7 @@ class SequentialWalk(Rows):
     step: Tensor
     steps: Tensor
     blocks: Tensor
+    prediction: Prediction | None = None
 
     @property
     def done(self) -> Tensor:
@@ -191,9 +193,13 @@ class Sequential:
             self._blocks(regions),
         )
 
+    def look(self, model: Model, walk: SequentialWalk) -> SequentialWalk:
+        """The walk with the network's prediction for its state, which its next step then uses."""
+        return walk if walk.prediction else replace(walk, prediction=model.predict(walk.state))
+
     def step(self, model: Model, walk: SequentialWalk, streams: Streams) -> SequentialWalk:
         """One network evaluation: it chooses the regions that start now, and moves all that have started."""
-        prediction = model.predict(walk.state)
+        prediction = walk.prediction or model.predict(walk.state)
         streams = streams.fold("sequential").fold(walk.step)
         tables = self._tables(walk.top.shape[1], walk.step.device)
         due = tables.due[walk.blocks, walk.step] * self.regions_per_block
@@ -201,7 +207,7 @@ class Sequential:
         share = 1 - (walk.step[:, None] + 1 - begin) / tables.length[walk.blocks][:, None]
         t_next = torch.where(begin >= 0, walk.top * share.clamp_min(0), walk.state.t)
         state = model.process.step(walk.state, prediction, t_next, streams, self.stochasticity, self.temperature)
-        return replace(walk, state=state, begin=begin, step=walk.step + 1)
+        return replace(walk, state=state, begin=begin, step=walk.step + 1, prediction=None)
 
     def _start(
         self,

@@ -197,6 +197,10 @@ class Unmask:
             remasked=torch.zeros_like(blocks),
         )
 
+    def look(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
+        """The walk with the network's prediction for its state, which its next step then uses."""
+        return self._evaluated(model, walk)
+
     def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
         """One step of every row: the rows at their block's last step, inside the window and outside it in turn."""
         last = (walk.step + 1) % walk.per_block == 0
