@@ -31,6 +31,16 @@ class Rows:
         """Each row `times` times, copies of a row side by side."""
         return self[torch.arange(len(self)).repeat_interleave(times)]
 
+    def put(self, where: Tensor, part: Self) -> Self:
+        """The rows with those in `where` (B,) bool replaced by the rows of `part`, in order.
+
+        A field that is None on either side is None afterwards.
+        """
+        if bool(where.all()):
+            return part
+        order = torch.cat([where.nonzero()[:, 0], (~where).nonzero()[:, 0]]).argsort()
+        return type(self).cat([part, self[~where]])[order]
+
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
         """The rows of all parts, in order; shared fields are taken from the first."""
@@ -65,10 +75,12 @@ def _numbers(index: Tensor) -> list[int]:
 
 def _join(values: list[Any]) -> Any:
     first = values[0]
+    if any(value is None for value in values):
+        return None
     if isinstance(first, dict):
         return {key: _join([v[key] for v in values]) for key in first}
     if isinstance(first, list):
         return [item for v in values for item in v]
     if isinstance(first, Rows):
         return type(first).cat(values)
-    return None if first is None else torch.cat(values)
+    return torch.cat(values)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from redraft.core.state import Prediction, State, expand
+from redraft.core.state import Prediction, State, expand, merge
 from redraft.core.streams import Streams
 
 
@@ -77,6 +77,10 @@ class RectifiedFlow:
         """dz/dt = eps - x0 = (z - x0) / t of the deterministic flow; 0 where t is 0."""
         t = expand(state.t, state.x)
         return torch.where(t > 0, (state.x - prediction.clean) / t.clamp_min(torch.finfo(t.dtype).tiny), 0.0)
+
+    def guess(self, state: State, prediction: Prediction, streams: Streams) -> State:
+        """The clean sample that the network expects: the posterior mean."""
+        return state.to(merge(state.t > 0, prediction.clean, state.x), torch.zeros_like(state.t))
 
     def uncertainty(self, state: State, prediction: Prediction) -> Tensor:
         """What the network says of its own error, (B, R)."""

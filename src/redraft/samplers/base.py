@@ -34,8 +34,27 @@ class Sampler(Protocol):
     def step(self, model: Model, walk: Any, streams: Streams) -> Any:
         """The walk one step on."""
 
+    def level(self, walk: Any) -> Tensor:
+        """Level of noise (B,) that each row has come down to, 0 where it has arrived."""
+
+    def arrived(self, model: Model, state: State) -> Any:
+        """The walk at its end, of a clean state whose free regions may be walked again."""
+
+    def rewind(self, model: Model, walk: Any, level: float, streams: Streams) -> Any:
+        """The walk noised back up to `level`, or to the next level of its grid above; costs no network evaluation.
+
+        Raises:
+            RedraftError: the sampler cannot be taken up on its way.
+        """
+
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """The most network rows (B,) that a walk over `regions` (B,) noisy regions from `level` takes."""
+
+
+def advance(sampler: Sampler, model: Model, walk: Any, streams: Streams) -> Any:
+    """One step of the rows that have not arrived; the others stay."""
+    going = ~walk.done
+    return walk.put(going, sampler.step(model, walk[going], streams[going])) if going.any() else walk
 
 
 def sample(sampler: Sampler, model: Model, state: State, streams: Streams) -> State:

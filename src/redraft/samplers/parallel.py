@@ -90,6 +90,23 @@ class Parallel:
             after = _heun(model, state, process.velocity(state, prediction), t_next)
         return replace(walk, state=after, step=walk.step + 1, prediction=None)
 
+    def level(self, walk: ParallelWalk) -> Tensor:
+        """Level of noise (B,) that each row has come down to."""
+        return walk.top.amax(1).double() * (1 - walk.step / walk.steps.clamp_min(1))
+
+    def arrived(self, model: Model, state: State) -> ParallelWalk:
+        """The walk at its end, of a clean state whose free regions may be walked again from level 1."""
+        steps = torch.full_like(state.problem, self.steps)
+        return ParallelWalk(state.to(state.x, torch.zeros_like(state.t)), state.free.to(state.t), steps, steps)
+
+    def rewind(self, model: Model, walk: ParallelWalk, level: float, streams: Streams) -> ParallelWalk:
+        """The walk noised back up to `level`, or to the next level of its grid above."""
+        most = walk.top.amax(1).double().clamp_min(1e-12)
+        step = (walk.steps * (1 - level / most) + 1e-6).floor().long().clamp_min(0)
+        t = walk.top * (1 - step / walk.steps)[:, None]
+        state = model.process.renoise(walk.state, walk.top > 0, t.to(walk.state.t), streams)
+        return replace(walk, state=state, step=step, prediction=None)
+
 
 def _heun(model: Model, state: State, velocity: Tensor, t_next: Tensor) -> State:
     """Z + h (v(z, t) + v(z + h v, t*)) / 2; Euler's step for rows at their last, where v(., 0) is not defined."""

@@ -236,6 +236,18 @@ class Preset:
         """The walk with the network's prediction for its state, which its next step then uses."""
         return self.sampler().look(model, walk)
 
+    def level(self, walk: UnmaskWalk) -> Tensor:
+        """Level of noise (B,) that each row has come down to."""
+        return self.sampler().level(walk)
+
+    def arrived(self, model: Model, state: State) -> UnmaskWalk:
+        """The walk at its end, of a clean state whose free positions may be walked again from level 1."""
+        return self.sampler().arrived(model, state)
+
+    def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
+        """The walk noised back up to `level`, or to the next level of its grid above."""
+        return self.sampler().rewind(model, walk, level, streams)
+
     def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
         """The walk one step on."""
         return self.sampler().step(model, walk, streams)

@@ -209,6 +209,22 @@ class Sequential:
         state = model.process.step(walk.state, prediction, t_next, streams, self.stochasticity, self.temperature)
         return replace(walk, state=state, begin=begin, step=walk.step + 1, prediction=None)
 
+    def level(self, walk: SequentialWalk) -> Tensor:
+        """1 (B,) on the way, as each region has a level of its own; 0 where a row has arrived."""
+        return (~walk.done).double()
+
+    def arrived(self, model: Model, state: State) -> SequentialWalk:
+        """The walk at its end, of a clean state whose free regions may be walked again."""
+        walk = self.init(model, state.to(state.x, state.free.to(state.t)), Streams.root(0, state.problem))
+        return replace(walk, state=state.to(state.x, torch.zeros_like(state.t)), step=walk.steps)
+
+    def rewind(self, model: Model, walk: SequentialWalk, level: float, streams: Streams) -> SequentialWalk:
+        """A walk that has arrived, all its regions noised to `level`, at its start."""
+        if not walk.done.all():
+            raise RedraftError("the sequential sampler can be taken up at its end only: refine at level 0")
+        levels = torch.full_like(walk.state.t, level)
+        return self.init(model, model.process.renoise(walk.state, walk.top > 0, levels, streams), streams)
+
     def _start(
         self,
         model: Model,

@@ -46,6 +46,7 @@ class UnmaskWalk(Rows):
         per_block: steps a block (B,).
         confidence: log probability (B, R) that tokens had when they were revealed.
         remasked: how many tokens (B,) were masked again.
+        settled: rows (B,) that have no mask left before their last step, and will have none.
         seen: the tokens (B, R) that `prediction` is of, or None.
         prediction: of the last evaluation, kept if the model has no time input.
     """
@@ -59,13 +60,14 @@ class UnmaskWalk(Rows):
     per_block: Tensor
     confidence: Tensor
     remasked: Tensor
+    settled: Tensor
     seen: Tensor | None = None
     prediction: Prediction | None = None
 
     @property
     def done(self) -> Tensor:
         """Rows (B,) that have arrived."""
-        return self.step >= self.steps
+        return (self.step >= self.steps) | self.settled
 
     @property
     def active(self) -> Tensor:
@@ -195,6 +197,7 @@ class Unmask:
             per_block=per_block,
             confidence=torch.zeros_like(state.t, dtype=torch.float64),
             remasked=torch.zeros_like(blocks),
+            settled=torch.zeros_like(blocks, dtype=torch.bool),
         )
 
     def look(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
@@ -211,6 +214,28 @@ class Unmask:
             return self._advance(model, walk, streams, kinds[0])
         order = torch.cat([(kind == k).nonzero()[:, 0] for k in kinds]).argsort()
         return UnmaskWalk.cat(parts)[order]
+
+    def level(self, walk: UnmaskWalk) -> Tensor:
+        """Level of noise (B,) that each row has come down to."""
+        return torch.where(walk.done, 0.0, walk.level())
+
+    def arrived(self, model: Model, state: State) -> UnmaskWalk:
+        """The walk at its end, of a clean state whose free positions may be walked again from level 1."""
+        walk = self.init(model, state.to(state.x, state.free.to(state.t) / 2), Streams.root(0, state.problem))
+        clean = state.to(state.x, torch.zeros_like(state.t))
+        return replace(walk, state=clean, step=walk.steps, top=torch.ones_like(walk.top))
+
+    def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
+        """The walk noised back up to `level`, or to the next level of its grid above."""
+        if self.block:
+            raise RedraftError("a walk in blocks cannot be taken up on its way: use block=None")
+        before = self.schedule.kept(self.level(walk))
+        step = (walk.steps * (1 - level / walk.top) + 1e-6).floor().long().clamp_min(0)
+        back = replace(walk, step=step, settled=torch.zeros_like(walk.settled))
+        kept = self.schedule.kept(back.level()) / before.clamp_min(1e-12)
+        lost = walk.region & (streams.at(walk.state.origin).uniform(walk.region.shape[1:]) >= kept[:, None])
+        t = torch.where(walk.region, back.level()[:, None].to(walk.state.t), walk.state.t)
+        return replace(back, state=walk.state.to(walk.state.x.masked_fill(lost, model.process.mask), t))
 
     def _advance(self, model: Model, walk: UnmaskWalk, streams: Streams, kind: int) -> UnmaskWalk:
         """One step of rows that are all at their last step (2), inside the window (1) or outside it (0)."""
@@ -264,12 +289,15 @@ class Unmask:
 
     def _onward(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
         """One step on, or to the next block if this one has no mask left and is not revised any more."""
-        finished = ~(walk.active & (walk.state.x == model.process.mask)).any(1)
-        step = walk.step + 1
+        masked = walk.state.x == model.process.mask
+        step, settled = walk.step + 1, walk.settled
         if not self._revises():
+            settled = ~(walk.region & masked).any(1)
+            finished = ~(walk.active & masked).any(1) & ~settled
             step = torch.where(finished, (walk.step // walk.per_block + 1) * walk.per_block, step)
-        t = torch.where((step >= walk.steps)[:, None] & walk.region, 0.0, walk.state.t)
-        return replace(walk, step=step, state=walk.state.to(walk.state.x, t))
+        walk = replace(walk, step=step, settled=settled)
+        t = torch.where(walk.done[:, None] & walk.region, 0.0, walk.state.t)
+        return replace(walk, state=walk.state.to(walk.state.x, t))
 
     def _revises(self) -> bool:
         return bool(self.corrector) or self.rule.revises or self.outside.revises

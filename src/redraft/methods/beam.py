@@ -1,0 +1,80 @@
+"""Beam search over the sampler's steps: of all children of all beams, those of the highest value go on.
+
+The dynamic beams of Li et al., "Dynamic search for inference-time alignment in diffusion models" (DSearch), 2025,
+https://arxiv.org/abs/2503.02039, with a constant width:
+
+    of each of B beams draw M children, each by one step;  the B of highest value V are the next beams
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft
+from redraft.core.streams import Streams
+from redraft.methods.svdd import born
+from redraft.methods.value import Reward, needs_verifier
+from redraft.samplers import AnySampler, Preset
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Keep the best `beams` of all children at every step.
+
+    Attributes:
+        beams: B.
+        children: M of each beam.
+        reward: how states are valued; a beam search has no temperature, so that of `alpha` only joins the draws.
+        sampler: the base.
+    """
+
+    beams: int = 2
+    children: int = 2
+    reward: Reward = field(default_factory=Reward)
+    sampler: AnySampler = field(default_factory=Preset)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.beams < 1 or self.children < 1:
+            raise RedraftError(f"beams is {self.beams} and children {self.children}: both must be 1 or more")
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """One draft."""
+        verifier = needs_verifier(verifier, "beam search")
+        if draft.number < 0:
+            yield self._run(model, draft, streams, verifier)
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the draft can take."""
+        steps = self.sampler.nfe(draft.state.free.sum(1))
+        return self.beams * (1 + self.children * (steps - 1))
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return 1
+
+    def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        slots = streams.split(self.beams)
+        many = draft.state.repeat(self.beams)
+        noisy = model.process.prior(many, many.free, slots.fold("prior"))
+        walk, value = self.sampler.init(model, noisy, slots), torch.zeros(len(many), dtype=torch.float64)
+        for number in count():
+            going = ~walk.done.view(-1, self.beams).all(1).repeat_interleave(self.beams)
+            if not going.any():
+                break
+            here = slots[going].fold("step").fold(number)
+            family, values = born(self.sampler, model, walk[going], self.children, here, self.reward, verifier)
+            best = values.view(-1, self.beams * self.children).topk(self.beams, 1).indices
+            rows = (best + torch.arange(len(best))[:, None] * self.beams * self.children).flatten()
+            walk, value[going] = walk.put(going, family[rows]), values[rows]
+        place = value.view(-1, self.beams).argmax(1)
+        rows = place + torch.arange(len(draft)) * self.beams
+        return Draft(walk.state[rows], draft.number + 1, {"reward": value[rows]})

@@ -1,0 +1,74 @@
+"""Best of N: independent samples, and of each problem the one that the verifier likes best.
+
+The plain baseline of all search; anytime, as every draft has seen `at_once` samples more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft
+from redraft.core.streams import Streams
+from redraft.methods.value import needs_verifier
+from redraft.samplers import AnySampler, Preset, sample
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """Keep the best of `n` samples.
+
+    Attributes:
+        n: samples of each problem, in all.
+        at_once: samples of each problem that are drawn together, for one draft; changes no sample.
+        sampler: how they are drawn.
+    """
+
+    n: int = 4
+    at_once: int = 1
+    sampler: AnySampler = field(default_factory=Preset)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.n < 1 or self.at_once < 1 or self.n % self.at_once:
+            raise RedraftError(
+                f"n={self.n} samples, at_once={self.at_once}: both 1 or more, the second dividing the first"
+            )
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """The best of 1, 2, ... times `at_once` samples; a start from elsewhere is the first to beat."""
+        verifier = needs_verifier(verifier, "best-of-N")
+        while draft.number < self.total() - 1:
+            draft = self._better(model, draft, streams, verifier)
+            yield draft
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the next draft can take."""
+        return self.at_once * self.sampler.nfe(draft.state.free.sum(1))
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return self.n // self.at_once
+
+    def _better(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        many = draft.state.repeat(self.at_once)
+        number = (draft.number + 1) * self.at_once + torch.arange(self.at_once).repeat(len(draft))
+        chains = streams.repeat(self.at_once).fold("sample").fold(number)
+        noisy = model.process.prior(many, many.free, chains.fold("prior"))
+        drawn = sample(self.sampler, model, noisy, chains.fold("initial"))
+        rewards = verifier(model.decode(drawn.x), drawn.problem).double().view(-1, self.at_once)
+        best, place = rewards.max(1)
+        rows = place + torch.arange(len(draft)) * self.at_once
+        before = draft.carry.get("reward", torch.full_like(best, -torch.inf))
+        if draft.number >= 0 and "reward" not in draft.carry:
+            before = verifier(model.decode(draft.state.x), draft.state.problem).double()
+        better = best > before
+        state = draft.state.put(better, drawn[rows[better]]) if better.any() else draft.state
+        reward = torch.where(better, best, before)
+        return Draft(state, draft.number + 1, {"reward": reward, "mean_reward": rewards.mean(1)}, {"reward": reward})

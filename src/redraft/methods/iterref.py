@@ -1,0 +1,248 @@
+"""Iterative refinement of diffusion states by reward-guided multiple-try Metropolis (IterRef).
+
+2025, https://arxiv.org/abs/2511.05562. On the way from noise to data, at chosen levels t,
+
+    K(x, y): noise x from t up to t + distance, walk back down to t with the base sampler
+    repeat `moves` times: draw candidates y ~ K(x, .), pick one, accept it or keep x
+
+which leaves p(x_t) exp(V(x_t) / alpha) as it is where K is reversible with respect to p (Liu, Liang, Wong, "The
+multiple-try method and local optimization in Metropolis sampling", 2000). The weights w(y | x) = exp((a V(y) - (1 - a)
+V(x)) / alpha) are a family:
+
+    a = 0       (the paper's) any candidate is picked, accepted with min(1, exp((V(y) - V(x)) / alpha))
+    a = 1/2, 1  a candidate is picked in proportion to w(. | x), accepted with min(1, sum w(y_j | x) / sum w(x*_j | y)),
+                where the reference set x* is N - 1 draws of K(y, .) and x itself
+
+With a = 0 more than one candidate changes no law unless they are used again: after a rejection the next candidate of
+the same pool is the next move (`reuse`), which makes N a number of moves proposed ahead of time, in one batch. A
+candidate that was rejected is not tried again, which would bias the chain. The value of the current state is kept,
+never drawn anew, as pseudo-marginal correctness asks; rewards are evaluated one candidate at a time, and the accepted
+one's evaluation is that of its next step. The paper states neither the distance nor the levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.rows import Rows
+from redraft.core.state import Draft
+from redraft.core.streams import Streams
+from redraft.core.weights import resample
+from redraft.methods.value import Reward, needs_verifier
+from redraft.samplers import AnySampler, Preset, advance
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Chain(Rows):
+    """A Markov chain for each problem.
+
+    Attributes:
+        walk: the current states.
+        value: V (B,) of them.
+        left: moves (B,) to be made.
+        used: how many of its pool's candidates (B,) a row has tried; N asks for a new pool.
+        accepted: moves (B,) that were accepted.
+    """
+
+    walk: Any
+    value: Tensor
+    left: Tensor
+    used: Tensor
+    accepted: Tensor
+
+
+@dataclass(frozen=True)
+class IterRef:
+    """Refine states by noising, denoising and accepting by reward.
+
+    Attributes:
+        levels: where to refine on the way; 0 is the finished sample, with its exact reward.
+        distance: how far up a candidate is noised, in levels.
+        moves: k, Metropolis moves at each level.
+        candidates: N, drawn in one batch.
+        a: 0, 0.5 or 1, see above.
+        reuse: go on through a pool after a rejection (with a = 0).
+        rounds: further drafts, each of `moves` moves of the finished sample.
+        reward: the target's temperature, and how states are valued.
+        sampler: the base.
+    """
+
+    levels: tuple[float, ...] = (0.75, 0.5, 0.25, 0.0)
+    distance: float = 0.25
+    moves: int = 4
+    candidates: int = 2
+    a: float = 0.0
+    reuse: bool = True
+    rounds: int = 0
+    reward: Reward = field(default_factory=Reward)
+    sampler: AnySampler = field(default_factory=Preset)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        for name, least in (("moves", 1), ("candidates", 1), ("rounds", 0)):
+            if getattr(self, name) < least:
+                raise RedraftError(f"{name} is {getattr(self, name)}: it must be {least} or more")
+        if self.a not in (0, 0.5, 1):
+            raise RedraftError(f"a is {self.a}: use 0, 0.5 or 1")
+        if not 0 < self.distance <= 1:
+            raise RedraftError(f"distance is {self.distance}: it must lie in (0, 1]")
+        if not all(0 <= level < 1 for level in self.levels):
+            raise RedraftError(f"levels are {self.levels}: each must lie in [0, 1)")
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """The refined walk, unless `draft` is a sample already, then `rounds` of moves of the finished sample."""
+        verifier = needs_verifier(verifier, "IterRef")
+        while draft.number < self.rounds:
+            make = self._first if draft.number < 0 else self._again
+            draft = make(model, draft, streams, verifier)
+            yield draft
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the next draft can take."""
+        regions = draft.state.free.sum(1)
+        levels = self.levels if draft.number < 0 else (0.0,)
+        return self._walk_nfe(regions, draft) + sum(self._level_nfe(regions, level) for level in levels)
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return self.rounds + 1
+
+    def _walk_nfe(self, regions: Tensor, draft: Draft) -> Tensor:
+        return self.sampler.nfe(regions) if draft.number < 0 else torch.zeros_like(regions)
+
+    def _level_nfe(self, regions: Tensor, level: float) -> Tensor:
+        """The most evaluations (B,) of the moves at one level: a candidate's steps, and one to value it."""
+        up = min(1.0, level + self.distance)
+        steps = self.sampler.nfe(regions)  # a grid of equal steps
+        each = ((up - level) * steps).ceil().long() + 2
+        pools = self.moves * self.candidates * (2 if self.a else 1)
+        return pools * each + 1
+
+    def _first(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
+        base = streams.fold("initial")
+        walk = self.sampler.init(model, noisy, base)
+        accepted = tried = torch.zeros(len(draft), dtype=torch.int64)
+        value: Tensor | None = None
+        if self.reward.alpha < torch.inf:
+            for level in sorted(self.levels, reverse=True):
+                walk = self._down(model, walk, level, base)
+                chain = self._refined(model, walk, None, level, streams.fold(f"level {level}"), verifier)
+                walk, value = chain.walk, chain.value if level == 0 else None
+                accepted, tried = accepted + chain.accepted, tried + self.moves
+        walk = self._down(model, walk, 0.0, base)
+        reward = self.reward.of(model, walk.state, verifier) if value is None else value
+        rate = accepted / tried.clamp_min(1)
+        return Draft(walk.state, 0, {"reward": reward, "acceptance": rate.double()}, {"reward": reward})
+
+    def _again(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        walk = self.sampler.arrived(model, draft.state)
+        here = streams.fold("round").fold(draft.number)
+        chain = self._refined(model, walk, draft.carry.get("reward"), 0.0, here, verifier)
+        scores = {"reward": chain.value, "acceptance": chain.accepted / self.moves}
+        return Draft(chain.walk.state, draft.number + 1, scores, {"reward": chain.value})
+
+    def _down(self, model: Model, walk: Any, level: float, streams: Streams) -> Any:
+        """The walk come down to `level`."""
+        while True:
+            above = ~walk.done & (self.sampler.level(walk) > level + EPS)
+            if not above.any():
+                return walk
+            walk = walk.put(above, advance(self.sampler, model, walk[above], streams[above]))
+
+    def _refined(
+        self, model: Model, walk: Any, value: Tensor | None, level: float, streams: Streams, verifier: Verifier
+    ) -> Chain:
+        """The chain after its moves at one level; `value` of its state, if that is known."""
+        if value is None:
+            walk, value = self.reward.value(self.sampler, model, walk, streams.fold("start"), verifier)
+        full = torch.full((len(walk),), self.moves)
+        zero = torch.zeros_like(full)
+        chain = Chain(walk, value, full, torch.full_like(full, self.candidates), zero)
+        if self.a:
+            return self._several_tries(model, chain, level, streams, verifier)
+        return self._one_by_one(model, chain, level, streams, verifier)
+
+    def _candidates(self, model: Model, walk: Any, number: int, level: float, streams: Streams) -> Any:
+        """`number` draws of K(x, .) for each row, side by side."""
+        slots = streams.split(number)
+        up = self.sampler.rewind(model, walk.repeat(number), min(1.0, level + self.distance), slots.fold("noise"))
+        return self._down(model, up, level, slots.fold("walk"))
+
+    def _one_by_one(self, model: Model, chain: Chain, level: float, streams: Streams, verifier: Verifier) -> Chain:
+        """Metropolis moves, a = 0: rows that need candidates draw them together, then each row tries its next."""
+        size = self.candidates
+        pool: Any = None
+        while (going := chain.left > 0).any():
+            here = streams.fold("move").fold(chain.left)
+            empty = going & (chain.used >= size)
+            if empty.any():
+                fresh = self._candidates(model, chain.walk[empty], size, level, here[empty])
+                every = empty.repeat_interleave(size)
+                pool = fresh if pool is None else pool.put(every, fresh)
+                chain = replace(chain, used=chain.used.masked_fill(empty, 0))
+            rows = (torch.arange(len(going)) * size + chain.used)[going]
+            tried = self._tried(model, chain[going], pool[rows], here[going], verifier)
+            chain = chain.put(going, tried)
+        return chain
+
+    def _tried(self, model: Model, chain: Chain, candidate: Any, streams: Streams, verifier: Verifier) -> Chain:
+        """The chain after its candidates were accepted or not."""
+        candidate, value = self.reward.value(self.sampler, model, candidate, streams.fold("value"), verifier)
+        chance = streams.fold("accept").uniform((1,))[:, 0].log()
+        yes = chance < self.reward.log_weight(value - chain.value)
+        spent = yes if self.reuse else torch.ones_like(yes)
+        return Chain(
+            chain.walk.put(yes, candidate[yes]) if yes.any() else chain.walk,
+            torch.where(yes, value, chain.value),
+            chain.left - 1,
+            torch.where(spent, self.candidates, chain.used + 1),
+            chain.accepted + yes,
+        )
+
+    def _several_tries(self, model: Model, chain: Chain, level: float, streams: Streams, verifier: Verifier) -> Chain:
+        """Multiple-try moves, a > 0, each with its reference set."""
+        size = self.candidates
+        for number in range(self.moves):
+            here = streams.fold("move").fold(number)
+            pool = self._candidates(model, chain.walk, size, level, here.fold("pool"))
+            pool, values = self.reward.value(self.sampler, model, pool, here.fold("value").split(size), verifier)
+            forward = self._log_w(values.view(-1, size), chain.value)
+            picked = resample(forward, here.fold("pick"), "multinomial")[:, 0]
+            rows = picked + torch.arange(len(picked)) * size
+            walk, value = pool[rows], values[rows]
+            others = self._reference(model, walk, level, here.fold("reference"), verifier)
+            backward = self._log_w(torch.cat([others, chain.value[:, None]], 1), value)
+            chance = here.fold("accept").uniform((1,))[:, 0].log()
+            yes = chance < forward.logsumexp(1) - backward.logsumexp(1)
+            chain = replace(
+                chain,
+                walk=chain.walk.put(yes, walk[yes]) if yes.any() else chain.walk,
+                value=torch.where(yes, value, chain.value),
+                accepted=chain.accepted + yes,
+            )
+        return chain
+
+    def _reference(self, model: Model, walk: Any, level: float, streams: Streams, verifier: Verifier) -> Tensor:
+        """Values (B, N - 1) of draws of K(y, .)."""
+        size = self.candidates - 1
+        if not size:
+            return torch.zeros(len(walk), 0, dtype=torch.float64)
+        pool = self._candidates(model, walk, size, level, streams)
+        return self.reward.value(self.sampler, model, pool, streams.fold("value").split(size), verifier)[1].view(
+            -1, size
+        )
+
+    def _log_w(self, to: Tensor, origin: Tensor) -> Tensor:
+        """Log w (B, M) of states of value `to` (B, M) seen from states of value `origin` (B,)."""
+        return self.reward.log_weight(self.a * to - (1 - self.a) * origin[:, None])

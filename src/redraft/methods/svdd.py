@@ -1,0 +1,94 @@
+"""Derivative-free guidance in continuous and discrete diffusion models with soft value-based decoding (SVDD).
+
+Xiner Li, Yulai Zhao, Chenyu Wang, Gabriele Scalia, Gokcen Eraslan, Surag Nair, Tommaso Biancalani, Shuiwang Ji, Aviv
+Regev, Sergey Levine, Masatoshi Uehara, 2024, https://arxiv.org/abs/2408.08252. The posterior-mean variant (SVDD-PM):
+
+    of each state draw M children, each by one step;  go on from one of them, in proportion to exp(V / alpha)
+
+A child's evaluation, which its value needs, is the one that its own next step uses: M evaluations a step, where the
+released code makes M + 1. The released code takes the best child whatever alpha is (`greedy`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft
+from redraft.core.streams import Streams
+from redraft.core.weights import resample
+from redraft.methods.value import Reward, needs_verifier
+from redraft.samplers import AnySampler, Preset, advance
+
+
+@dataclass(frozen=True)
+class SVDD:
+    """Choose among children by value, at every step.
+
+    Attributes:
+        children: M.
+        reward: the target's temperature, and how states are valued.
+        greedy: take the best child.
+        sampler: the base.
+    """
+
+    children: int = 4
+    reward: Reward = field(default_factory=Reward)
+    greedy: bool = False
+    sampler: AnySampler = field(default_factory=Preset)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.children < 1:
+            raise RedraftError(f"children is {self.children}: it must be 1 or more")
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """One draft."""
+        verifier = needs_verifier(verifier, "SVDD")
+        if draft.number < 0:
+            yield self._run(model, draft, streams, verifier)
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the draft can take."""
+        steps = self.sampler.nfe(draft.state.free.sum(1))
+        return 1 + self.children * (steps - 1)
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return 1
+
+    def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
+        walk, value = self.sampler.init(model, noisy, streams), torch.zeros(len(draft), dtype=torch.float64)
+        for number in count():
+            going = ~walk.done
+            if not going.any():
+                break
+            here = streams[going].fold("step").fold(number)
+            family, values = born(self.sampler, model, walk[going], self.children, here, self.reward, verifier)
+            values = values.view(-1, self.children)
+            chosen = values.argmax(1) if self.greedy else self._drawn(values, here)
+            walk = walk.put(going, family[chosen + torch.arange(len(chosen)) * self.children])
+            value[going] = values.gather(1, chosen[:, None])[:, 0]
+        return Draft(walk.state, draft.number + 1, {"reward": value})
+
+    def _drawn(self, values: Tensor, streams: Streams) -> Tensor:
+        return resample(self.reward.log_weight(values), streams.fold("choose"), "multinomial")[:, 0]
+
+
+def born(
+    sampler: AnySampler, model: Model, walk: Any, children: int, streams: Streams, reward: Reward, verifier: Verifier
+) -> tuple[Any, Tensor]:
+    """`children` of each row of a walk, side by side, each one step on, and their values (B * children,)."""
+    slots = streams.split(children)
+    seen = walk if walk.done.any() else sampler.look(model, walk)
+    family = advance(sampler, model, seen.repeat(children), slots)
+    return reward.value(sampler, model, family, slots.fold("value"), verifier)

@@ -1,0 +1,84 @@
+"""What a verifier says of states on their way: the soft value of the clean samples that the network expects of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import State
+from redraft.core.streams import Streams
+from redraft.core.weights import log_mean
+from redraft.samplers import Sampler
+
+
+@dataclass(frozen=True)
+class Reward:
+    """The target p(x) exp(r(x) / alpha) that reward-guided methods share, and how states are valued.
+
+    Attributes:
+        alpha: temperature, above 0: how much reward a nat of likelihood is worth; `inf` leaves the base model.
+        draws: clean samples that are drawn for a state, phi; V = alpha log mean exp(r / alpha) over them.
+    """
+
+    alpha: float = 0.1
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if not self.alpha > 0:
+            raise RedraftError(f"alpha is {self.alpha}: it must be above 0")
+        if self.draws < 1:
+            raise RedraftError(f"draws is {self.draws}: it must be 1 or more")
+
+    def of(self, model: Model, state: State, verifier: Verifier) -> Tensor:
+        """Rewards r (B,), float64, of rows that are clean."""
+        return verifier(model.decode(state.x), state.problem).double().to(state.x.device)
+
+    def value(
+        self, sampler: Sampler, model: Model, walk: Any, streams: Streams, verifier: Verifier
+    ) -> tuple[Any, Tensor]:
+        """The walk, looked at where it had to be, and V (B,), float64, of its rows.
+
+        A row that has arrived has its own reward and takes one verifier call; others take `draws` each, and the
+        network's evaluation, which the walk keeps for its next step.
+        """
+        done = walk.done
+        if bool(done.all()):
+            return walk, self.of(model, walk.state, verifier)
+        if bool(done.any()):
+            part, some = self.value(sampler, model, walk[~done], streams[~done], verifier)
+            value = torch.zeros(len(walk), dtype=torch.float64, device=some.device)
+            value[~done], value[done] = some, self.of(model, walk.state[done], verifier)
+            return walk.put(~done, part), value
+        walk = sampler.look(model, walk)
+        rewards = [
+            self.of(model, self._guess(model, walk, streams.fold("guess").fold(number)), verifier)
+            for number in range(self.draws)
+        ]
+        return walk, self.soft(torch.stack(rewards, 1))
+
+    def soft(self, rewards: Tensor) -> Tensor:
+        """Alpha log mean exp(r / alpha) (B,) over rewards (B, draws)."""
+        return rewards.mean(1) if self.alpha == torch.inf else self.alpha * log_mean(rewards / self.alpha)
+
+    def log_weight(self, value: Tensor) -> Tensor:
+        """V / alpha."""
+        return value / self.alpha
+
+    @staticmethod
+    def _guess(model: Model, walk: Any, streams: Streams) -> State:
+        clean: State = model.process.guess(walk.state, walk.prediction, streams)
+        return clean
+
+
+def needs_verifier(verifier: Verifier | None, method: str) -> Verifier:
+    """The verifier, or the error that says that there is none."""
+    if verifier is None:
+        raise RedraftError(f"{method} needs a verifier: give run(..., verifier=...)")
+    return verifier

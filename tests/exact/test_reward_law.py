@@ -1,0 +1,267 @@
+"""Reward-guided methods against a Markov chain small enough that the tilted law p(x) exp(r(x) / alpha) is enumerated."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from checks import CERTAIN, FALSE_ALARM, counts_p
+from tokens import CHAIN, exact_model, masked_states, noised_law, number, problems, walk_at
+
+import redraft
+from redraft import Generate, Sequential, Unmask
+from redraft.methods.beam import Beam
+from redraft.methods.best_of_n import BestOfN
+from redraft.methods.fk import FK
+from redraft.methods.iterref import IterRef
+from redraft.methods.svdd import SVDD
+from redraft.methods.value import Reward
+from redraft.samplers.budgets import Even
+from redraft.samplers.rules import Rule
+from redraft.tasks.markov import MarkovChain
+
+MODEL = exact_model()
+ROWS = 4000
+ONE_BY_ONE = Unmask(4, Rule(Even(), None))
+PLACES = torch.tensor([8, 4, 2, 1])
+REWARD = torch.linspace(-1, 1, 16, dtype=torch.float64)[torch.randperm(16, generator=torch.Generator().manual_seed(1))]
+ALPHA = 0.5
+SEQUENCES, LAW = CHAIN.enumerate()
+
+
+def verifier(samples, given):
+    """A reward of each of the 16 sequences."""
+    return REWARD[(samples * PLACES).sum(1)]
+
+
+def tilted(law=LAW, alpha=ALPHA):
+    weights = law * (REWARD / alpha).exp()
+    return weights / weights.sum()
+
+
+def drawn(law, rows=ROWS, seed=0):
+    """Exact draws (rows, 4)."""
+    return SEQUENCES[torch.multinomial(law, rows, True, generator=torch.Generator().manual_seed(seed))]
+
+
+def counts(samples):
+    return torch.bincount((samples * PLACES).sum(1), minlength=16)
+
+
+def refined_p(method, start=None, verifier=verifier, model=MODEL, law=None):
+    """That the chain's moves leave the tilted law as it is, begun from it (or that they are in it, begun from `start`)."""
+    law = tilted() if law is None else law
+    given = problems(ROWS)
+    result = redraft.run(method, model, given, verifier=verifier, start=drawn(law) if start is None else start)
+    return counts_p(counts(result.samples), law)
+
+
+def final(**settings):
+    """Moves of finished samples."""
+    chosen = {"levels": (0.0,), "distance": 0.5, "moves": 3, "candidates": 2, "rounds": 2} | settings
+    return IterRef(**{"reward": Reward(ALPHA), "sampler": Sequential(1, order="random")} | chosen)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"a": 0.0},
+        {"a": 0.0, "reuse": False},
+        {"a": 0.0, "candidates": 1},
+        {"a": 0.5},
+        {"a": 1.0},
+        {"a": 1.0, "candidates": 4, "moves": 2},
+        {"a": 0.0, "candidates": 4, "moves": 6},
+        {"distance": 1.0, "sampler": ONE_BY_ONE},
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_iterref_leaves_the_tilted_law_as_it_is(settings):
+    assert refined_p(final(**settings)) > FALSE_ALARM
+
+
+@pytest.mark.parametrize("a", [0.0, 1.0])
+def test_iterref_goes_to_the_tilted_law_from_another(a):
+    start = drawn(LAW, seed=3)
+    assert counts_p(counts(start), tilted()) < CERTAIN
+    assert refined_p(final(a=a, moves=8, candidates=3, distance=1.0), start) > FALSE_ALARM
+
+
+class WithoutItself(IterRef):
+    """The broken variant: the reference set has a fresh draw in place of the current state."""
+
+    def _reference(self, *args):
+        whole = replace(self, candidates=self.candidates + 1)
+        return IterRef._reference(whole, *args)
+
+    def _log_w(self, to, origin):
+        return super()._log_w(to[:, : self.candidates], origin)
+
+
+class Retrying(IterRef):
+    """The broken variant: a pool whose candidates were all rejected is tried again."""
+
+    def _tried(self, model, chain, candidate, streams, verifier):
+        tried = super()._tried(model, chain, candidate, streams, verifier)
+        rejected = tried.accepted == chain.accepted
+        return replace(tried, used=torch.where(rejected & (tried.used == self.candidates), 0, tried.used))
+
+
+def test_a_reference_set_without_the_current_state_is_found_out():
+    broken = WithoutItself(**vars(final(a=1.0, candidates=2)))
+    assert refined_p(broken) < CERTAIN
+
+
+def test_a_pool_that_is_tried_again_is_found_out():
+    broken = Retrying(**vars(final(candidates=1, moves=6)))
+    assert refined_p(broken) < CERTAIN
+
+
+def test_a_sampler_that_draws_tokens_together_is_found_out():
+    """Its kernel is not reversible with respect to the chain's law."""
+    assert refined_p(replace(final(), sampler=Unmask(1))) < CERTAIN
+
+
+PRODUCT = MarkovChain(
+    transition=torch.tensor([[0.6, 0.4], [0.6, 0.4]], dtype=torch.float64),
+    initial=torch.tensor([0.6, 0.4], dtype=torch.float64),
+    length=4,
+)
+
+
+class Soft(Reward):
+    """Values states by alpha log E exp(r / alpha) itself, enumerated."""
+
+    def value(self, sampler, model, walk, streams, verifier):
+        x = walk.state.x
+        fits = ((x[:, None] == SEQUENCES) | (x[:, None] == 2)).all(2)
+        law = PRODUCT.enumerate()[1]
+        weights = (fits * law * (REWARD / self.alpha).exp()).sum(1) / (fits * law).sum(1)
+        return walk, self.alpha * weights.log()
+
+
+@pytest.mark.parametrize(("a", "right"), [(0.0, True), (1.0, True), (0.0, False)])
+def test_iterref_on_the_way_leaves_the_tilted_law_of_its_level_as_it_is(a, right):
+    """Of all 81 sequences with masks; independent tokens make the factorised steps exact. The control's alpha is off."""
+    model, sampler = exact_model(PRODUCT), Unmask(4)
+    base = noised_law(0.5, PRODUCT)
+    states = masked_states(PRODUCT)
+    walk, streams = walk_at(sampler, model, states, 2)
+    value = Soft(ALPHA).value(sampler, model, walk, None, None)[1]
+    law = base * (value / ALPHA).exp()
+    start = torch.multinomial(law, 6000, True, generator=torch.Generator().manual_seed(0))
+    walk, streams = walk_at(sampler, model, states[start], 2)
+    method = IterRef(a=a, moves=3, distance=0.5, reward=Soft(ALPHA if right else 2 * ALPHA), sampler=sampler)
+    chain = method._refined(model, walk, None, 0.5, streams, verifier)
+    assert chain.accepted.sum() > 1000
+    p = counts_p(torch.bincount(number(chain.walk.state.x, PRODUCT), minlength=81), law)
+    assert p > FALSE_ALARM if right else p < CERTAIN
+
+
+def one_move(**settings):
+    """Counts after one move from the base law."""
+    method = final(moves=1, rounds=1, **settings)
+    return counts(redraft.run(method, MODEL, problems(ROWS), verifier=verifier, start=drawn(LAW)).samples)
+
+
+def test_more_candidates_without_reuse_have_the_law_of_one():
+    """At a = 0; each against the other as two samples."""
+    one, many = (one_move(candidates=n, reuse=False).double() for n in (1, 5))
+    assert ((one - many).square() / (one + many)).sum() < 45  # chi-square of 15 degrees: 1e-4 lies at 44
+    eager = one_move(candidates=5, a=1.0).double()
+    assert ((one - eager).square() / (one + eager)).sum() > 55
+
+
+def test_alpha_to_infinity_is_the_base_sampler_bit_for_bit():
+    given = problems(50)
+    base = redraft.run(Generate(ONE_BY_ONE), MODEL, given).samples
+    endless = IterRef(reward=Reward(torch.inf), sampler=ONE_BY_ONE)
+    assert torch.equal(redraft.run(endless, MODEL, given, verifier=verifier).samples, base)
+
+
+class TestFK:
+    """Sequential Monte Carlo."""
+
+    @pytest.mark.parametrize("potential", ["difference", "max", "sum", "reward"])
+    @pytest.mark.parametrize("threshold", [0.0, 0.6, 1.0])
+    def test_the_evidence_is_unbiased(self, potential, threshold):
+        """The mean over problems of exp(log evidence) is E exp(r / alpha), whatever is resampled when."""
+        method = FK(3, Reward(ALPHA), potential, threshold=threshold, sampler=ONE_BY_ONE, choose="weight")
+        assert abs(self.evidence_error(method)) < 4.2
+
+    def evidence_error(self, method):
+        """Standard errors between the mean evidence and the truth."""
+        truth = float((LAW * (REWARD / ALPHA).exp()).sum())
+        evidence = redraft.run(method, MODEL, problems(ROWS), verifier=verifier).trace["log_evidence"].exp()
+        return float((evidence.mean() - truth) / (evidence.std() / ROWS**0.5))
+
+    def test_dropping_weights_where_resampling_is_skipped_is_found_out(self):
+        class Dropping(FK):
+            def _weigh(self, *args):
+                walk, cloud = super()._weigh(*args)
+                return walk, replace(cloud, log_weight=torch.zeros_like(cloud.log_weight))
+
+        assert abs(self.evidence_error(Dropping(3, Reward(ALPHA), threshold=0.3, sampler=ONE_BY_ONE))) > 6
+
+    @pytest.mark.parametrize("threshold", [0.0, 1.0])
+    def test_many_particles_have_the_tilted_law(self, threshold):
+        method = FK(32, Reward(ALPHA), threshold=threshold, sampler=ONE_BY_ONE, choose="weight")
+        result = redraft.run(method, MODEL, problems(2000), verifier=verifier)
+        assert ((counts(result.samples) / 2000 - tilted()).abs().sum() / 2) < 0.06
+        assert ((counts(result.samples) / 2000 - LAW).abs().sum() / 2) > 0.2
+
+    def test_a_problem_alone_ends_as_among_others(self):
+        method = FK(5, Reward(ALPHA), sampler=ONE_BY_ONE)
+        whole = redraft.run(method, MODEL, problems(6), verifier=verifier)
+        alone = redraft.run(method, MODEL, problems(6)[2:3], verifier=verifier)
+        assert torch.equal(alone.samples[0], whole.samples[2])
+
+
+def test_the_best_of_n_has_its_order_statistic_s_law():
+    """P(best has reward <= r) = P(r)^N."""
+    order = REWARD.argsort()
+    below = LAW[order].cumsum(0) ** 4
+    law = torch.zeros(16, dtype=torch.float64)
+    law[order] = below.diff(prepend=torch.zeros(1, dtype=torch.float64))
+    result = redraft.run(BestOfN(4, sampler=ONE_BY_ONE), MODEL, problems(ROWS), verifier=verifier)
+    assert counts_p(counts(result.samples), law) > FALSE_ALARM
+    three = redraft.run(BestOfN(3, sampler=ONE_BY_ONE), MODEL, problems(ROWS), verifier=verifier)
+    assert counts_p(counts(three.samples), law) < CERTAIN
+
+
+def test_drawing_at_once_changes_no_sample():
+    one, other = (
+        redraft.run(BestOfN(4, n, sampler=ONE_BY_ONE), MODEL, problems(20), verifier=verifier).samples for n in (1, 4)
+    )
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("method", [SVDD(4, Reward(0.1), sampler=ONE_BY_ONE), Beam(2, 3, sampler=ONE_BY_ONE)])
+def test_search_raises_the_reward(method):
+    result = redraft.run(method, MODEL, problems(500), verifier=verifier)
+    base = redraft.run(Generate(ONE_BY_ONE), MODEL, problems(500)).samples
+    assert result.trace["reward"].mean() > verifier(base, None).mean() + 0.3
+    assert torch.equal(result.trace["reward"], verifier(result.samples, None))
+    assert (result.ledger.nfe <= method.nfe(MODEL, draft_of(problems(500)))).all()
+
+
+def draft_of(given):
+    from redraft.core.state import Draft
+
+    return Draft(given.state())
+
+
+@pytest.mark.parametrize("a", [0.0, 1.0])
+def test_iterref_pays_no_more_than_it_says_and_alone_ends_as_among_others(a):
+    method = IterRef(a=a, rounds=1, reward=Reward(ALPHA), sampler=ONE_BY_ONE)
+    given = problems(6)
+    whole = redraft.run(method, MODEL, given, verifier=verifier)
+    alone = redraft.run(method, MODEL, given[3:4], verifier=verifier)
+    assert torch.equal(alone.samples[0], whole.samples[3])
+    assert alone.ledger.nfe[0] == whole.ledger.nfe[3]
+    first = whole.trace["nfe"][whole.trace["draft"] == 0]
+    assert (first <= method.nfe(MODEL, draft_of(given))).all()
+
+
+def test_svdd_without_children_is_the_base_in_law():
+    result = redraft.run(SVDD(1, Reward(ALPHA), sampler=ONE_BY_ONE), MODEL, problems(ROWS), verifier=verifier)
+    assert counts_p(counts(result.samples), LAW) > FALSE_ALARM
