@@ -86,13 +86,13 @@ class Cheap(IPR):
 
 @dataclass(frozen=True)
 class Careless(IPR):
-    def _refine(self, model, draft, streams):
+    def _refine(self, model, draft, streams, verifier):
         return replace(draft, state=draft.state.to(draft.state.x + 1, draft.state.t))
 
 
 @dataclass(frozen=True)
 class Unseeded(IPR):
-    def _refine(self, model, draft, streams):
+    def _refine(self, model, draft, streams, verifier):
         noise = torch.rand(draft.state.x.shape, generator=torch.Generator().manual_seed(id(draft)))
         free = draft.state.free[..., None]
         return replace(draft, state=draft.state.to(draft.state.x + noise * free, draft.state.t))

@@ -1,4 +1,4 @@
-"""Reward-guided methods against a Markov chain small enough that the tilted law p(x) exp(r(x) / alpha) is enumerated."""
+"""Reward-guided methods against a Markov chain small enough to enumerate the tilted law p(x) exp(r(x) / alpha)."""
 
 from dataclasses import replace
 
@@ -8,9 +8,10 @@ from checks import CERTAIN, FALSE_ALARM, counts_p
 from tokens import CHAIN, exact_model, masked_states, noised_law, number, problems, walk_at
 
 import redraft
-from redraft import Generate, Sequential, Unmask
+from redraft import IPR, Generate, RedraftError, Sequential, Unmask
 from redraft.methods.beam import Beam
 from redraft.methods.best_of_n import BestOfN
+from redraft.methods.blame import Blame, Metropolis
 from redraft.methods.fk import FK
 from redraft.methods.iterref import IterRef
 from redraft.methods.svdd import SVDD
@@ -48,7 +49,7 @@ def counts(samples):
 
 
 def refined_p(method, start=None, verifier=verifier, model=MODEL, law=None):
-    """That the chain's moves leave the tilted law as it is, begun from it (or that they are in it, begun from `start`)."""
+    """That the chain's moves leave the tilted law as it is, or end in it from `start`."""
     law = tilted() if law is None else law
     given = problems(ROWS)
     result = redraft.run(method, model, given, verifier=verifier, start=drawn(law) if start is None else start)
@@ -141,7 +142,7 @@ class Soft(Reward):
 
 @pytest.mark.parametrize(("a", "right"), [(0.0, True), (1.0, True), (0.0, False)])
 def test_iterref_on_the_way_leaves_the_tilted_law_of_its_level_as_it_is(a, right):
-    """Of all 81 sequences with masks; independent tokens make the factorised steps exact. The control's alpha is off."""
+    """Of all 81 sequences with masks; independent tokens make factorised steps exact. The control's alpha is off."""
     model, sampler = exact_model(PRODUCT), Unmask(4)
     base = noised_law(0.5, PRODUCT)
     states = masked_states(PRODUCT)
@@ -265,3 +266,77 @@ def test_iterref_pays_no_more_than_it_says_and_alone_ends_as_among_others(a):
 def test_svdd_without_children_is_the_base_in_law():
     result = redraft.run(SVDD(1, Reward(ALPHA), sampler=ONE_BY_ONE), MODEL, problems(ROWS), verifier=verifier)
     assert counts_p(counts(result.samples), LAW) > FALSE_ALARM
+
+
+class TestIPR:
+    """With a verifier."""
+
+    def refined(self, samples=None, n=ROWS, **settings):
+        method = IPR(4, 0.5, refine=Sequential(1, order="random"), **settings)
+        start = drawn(tilted(), n) if samples is None else samples
+        return redraft.run(method, MODEL, problems(n), verifier=Blaming(), start=start)
+
+    def test_metropolis_leaves_the_tilted_law_as_it_is(self):
+        assert counts_p(counts(self.refined(keep=Metropolis(ALPHA)).samples), tilted()) > FALSE_ALARM
+        assert counts_p(counts(self.refined(keep=Metropolis(3 * ALPHA)).samples), tilted()) < CERTAIN
+
+    def test_blame_leaves_rows_that_pass_alone_and_costs_nothing_there(self):
+        start = SEQUENCES[torch.tensor([0, 5, 15, 9])]
+        result = self.refined(start, 4, select=Blame(0.0))
+        assert torch.equal(result.samples[[0, 2]], start[[0, 2]])
+        assert result.ledger.nfe[[0, 2]].tolist() == [0, 0]
+        assert (result.ledger.nfe[[1, 3]] > 0).all()
+
+    def test_blame_redraws_what_is_at_fault(self):
+        """Sequences are at fault where they differ from their first token; the first round redraws two places."""
+        start = SEQUENCES[torch.tensor([3])].repeat(400, 1)  # 0 0 1 1
+        method = IPR(1, 0.5, refine=Sequential(1), select=Blame(0.0))
+        changed = redraft.run(method, MODEL, problems(400), verifier=Blaming(), start=start).samples != start
+        assert changed[:, :2].sum() == 0
+        assert changed[:, 2:].any(1).double().mean() > 0.5
+
+    def test_a_verifier_is_asked_for_only_where_it_is_needed(self):
+        for settings, given in (({"keep": Metropolis()}, None), ({}, Blaming())):
+            with pytest.raises(RedraftError, match="verifier"):
+                redraft.run(IPR(1, **settings), MODEL, problems(2), verifier=given)
+        with pytest.raises(RedraftError, match="blame"):
+            redraft.run(IPR(1, select=Blame()), MODEL, problems(2), verifier=verifier)
+
+
+class Blaming:
+    """The reward, and blame of the tokens that differ from the first."""
+
+    def __call__(self, samples, given):
+        return verifier(samples, given)
+
+    def blame(self, samples, given):
+        return (samples != samples[:, :1]).double()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Reward(0.0), "alpha is 0.0"),
+        (lambda: Reward(draws=0), "draws is 0"),
+        (lambda: Metropolis(-1.0), "alpha is -1.0"),
+        (lambda: IterRef(moves=0), "moves is 0"),
+        (lambda: IterRef(candidates=0), "candidates is 0"),
+        (lambda: IterRef(a=0.3), "a is 0.3"),
+        (lambda: IterRef(distance=0.0), "distance is 0.0"),
+        (lambda: IterRef(levels=(1.0,)), "levels"),
+        (lambda: FK(0), "particles is 0"),
+        (lambda: FK(potential="maximum"), "max"),
+        (lambda: FK(scheme="systemic"), "systematic"),
+        (lambda: BestOfN(0), "n is 0"),
+        (lambda: BestOfN(5, 2), "divide"),
+        (lambda: SVDD(0), "children is 0"),
+        (lambda: Beam(0), "beams is 0"),
+        (lambda: redraft.run(IterRef(), MODEL, problems(2)), "needs a verifier"),
+        (lambda: redraft.run(IterRef(sampler=Unmask(4, block=2)), MODEL, problems(2), verifier=verifier), "block"),
+        (lambda: redraft.run(IterRef(sampler=Sequential(1)), MODEL, problems(2), verifier=verifier), "levels="),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_sentence(make, words):
+    with pytest.raises(RedraftError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Names of models, tasks, methods and samplers, imported when first asked for; packages add theirs by entry points."""
+"""Names of models, tasks, methods, samplers and verifiers, imported when first asked for; entry points add to them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,37 @@ TASKS = Registry(
         "markov": "redraft.tasks.markov:Markov",
     },
 )
-METHODS = Registry("method", {"generate": "redraft.methods.generate:Generate", "ipr": "redraft.methods.ipr:IPR"})
+VERIFIERS = Registry(
+    "verifier",
+    {
+        "violations": "redraft.verifiers.constraints:violations",
+        "parses": "redraft.verifiers.constraints:parses",
+        "likelihood": "redraft.verifiers.constraints:likelihood",
+        "metric": "redraft.verifiers.constraints:Metric",
+        "classifier": "redraft.verifiers.text:Classifier",
+        "toxicity": "redraft.verifiers.text:toxicity",
+        "toxicity-held-out": "redraft.verifiers.text:toxicity_held_out",
+        "sentiment": "redraft.verifiers.text:sentiment",
+        "cola": "redraft.verifiers.text:cola",
+        "formality": "redraft.verifiers.text:formality",
+        "perplexity": "redraft.verifiers.text:Perplexity",
+        "weighted-sum": "redraft.verifiers.combined:WeightedSum",
+        "mean-rank": "redraft.verifiers.combined:MeanRank",
+        "batched": "redraft.verifiers.batched:Batched",
+    },
+)
+METHODS = Registry(
+    "method",
+    {
+        "generate": "redraft.methods.generate:Generate",
+        "ipr": "redraft.methods.ipr:IPR",
+        "iterref": "redraft.methods.iterref:IterRef",
+        "best-of-n": "redraft.methods.best_of_n:BestOfN",
+        "fk": "redraft.methods.fk:FK",
+        "svdd": "redraft.methods.svdd:SVDD",
+        "beam": "redraft.methods.beam:Beam",
+    },
+)
 SAMPLERS = Registry(
     "sampler",
     {

@@ -37,9 +37,8 @@ class BestOfN:
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
         if self.n < 1 or self.at_once < 1 or self.n % self.at_once:
-            raise RedraftError(
-                f"n={self.n} samples, at_once={self.at_once}: both 1 or more, the second dividing the first"
-            )
+            given = f"n is {self.n} and at_once {self.at_once}"
+            raise RedraftError(f"{given}: both must be 1 or more, and the second divide the first")
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best of 1, 2, ... times `at_once` samples; a start from elsewhere is the first to beat."""

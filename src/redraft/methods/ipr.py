@@ -7,8 +7,9 @@ Jaesik Yoon, Taegu Kang, Sungjin Ahn, 2026, https://arxiv.org/abs/2605.19317.
             x_S <- noise;  x_S <- generate(S | all others clean)
 
 A random-scan block Gibbs sampler with the network's own conditionals; no verifier. Beyond the paper: regions may be
-selected in other ways, re-noised to a level below 1, and a redraft kept only if the model itself prefers it. Unlike the
-released code, rows are batched, schedules are exact, and several regions may share a block.
+selected in other ways, re-noised to a level below 1, and a redraft kept only if the model itself prefers it; a verifier
+may say where to redraw, and its reward what to keep. Unlike the released code, rows are batched, schedules are exact,
+and several regions may share a block.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from redraft.core.model import Model, demand
 from redraft.core.ranking import choose
 from redraft.core.state import Draft, State, merge
 from redraft.core.streams import Streams
+from redraft.methods.blame import Blame, Metropolis
 from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
 from redraft.samplers import AnySampler, Sequential, sample
 
@@ -43,9 +45,11 @@ class IPR:
         level: noise level in (0, 1] that they are taken to; the paper's is 1.
         initial: the sampler of the first draft.
         refine: the sampler of the refinements.
-        select: which regions to redraw; the paper's are uniform.
+        select: which regions to redraw; the paper's are uniform, `Blame` asks the verifier.
         noise: 'fresh' noise in every round, or the 'fixed' noise of the first draft.
-        keep: None keeps every redraft (paper); a `Disagreement` keeps it only if it has no more of it than before.
+        keep: None keeps every redraft (paper); a `Disagreement` keeps it only if it has no more of it than before;
+            `Metropolis` accepts it by the verifier's reward, which with uniform selection leaves p(x) exp(r(x) / alpha)
+            as it is.
     """
 
     iterations: int = 50
@@ -53,9 +57,9 @@ class IPR:
     level: float = 1.0
     initial: AnySampler = field(default_factory=Sequential)
     refine: AnySampler = field(default_factory=lambda: Sequential(steps_per_region=10, overlap=0.8))
-    select: Uniform | Sweep | Uncertainty | Disagreement = field(default_factory=Uniform)
+    select: Uniform | Sweep | Uncertainty | Disagreement | Blame = field(default_factory=Uniform)
     noise: Literal["fresh", "fixed"] = "fresh"
-    keep: Disagreement | None = None
+    keep: Disagreement | Metropolis | None = None
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -78,19 +82,23 @@ class IPR:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The first draft, unless `draft` is one already, then a refinement for each iteration."""
         demand(model, "regions", "IPR")
-        if verifier is not None:
-            raise RedraftError("IPR takes no verifier: leave verifier=None")
+        asks = isinstance(self.select, Blame) or isinstance(self.keep, Metropolis)
+        if asks != (verifier is not None):
+            wanted = "with these settings needs a verifier: give" if asks else "without Blame or Metropolis takes no"
+            raise RedraftError(f"IPR {wanted} run(..., verifier=...)")
         while draft.number < self.iterations:
-            advance = self._generate if draft.number < 0 else self._refine
-            draft = replace(advance(model, draft, streams), number=draft.number + 1)
+            if draft.number < 0:
+                draft = replace(self._generate(model, draft, streams), number=0)
+            else:
+                draft = replace(self._refine(model, draft, streams, verifier), number=draft.number + 1)
             yield draft
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """Network rows (B,) of the next draft: exact, by the samplers' formulas."""
-        scoring = self.keep.nfe if self.keep else 0
+        scoring = self.keep.nfe if isinstance(self.keep, Disagreement) else 0
         if draft.number < 0:
             return self.initial.nfe(draft.state.free.sum(1))
-        if self.keep and not draft.carry:
+        if not draft.carry:
             scoring *= 2
         return self.refine.nfe(self._number(draft.state), self.level) + self.select.nfe + scoring
 
@@ -107,19 +115,23 @@ class IPR:
         noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
         return replace(draft, state=sample(self.initial, model, noisy, streams.fold("initial")))
 
-    def _refine(self, model: Model, draft: Draft, streams: Streams) -> Draft:
+    def _refine(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None) -> Draft:
         old, number = draft.state, self._number(draft.state)
-        priority = self.select(model, old, number, draft.number, streams)
+        if isinstance(self.select, Blame):
+            priority, number = self.select.chosen(model, old, number, draft.number, streams, verifier)
+        else:
+            priority = self.select(model, old, number, draft.number, streams)
         chosen = choose(priority, old.free, number)
         round_ = streams.fold("round").fold(draft.number)
         noise = streams.fold("prior") if self.noise == "fixed" else round_.fold("noise")
         noisy = model.process.renoise(old, chosen, torch.full_like(old.t, self.level), noise)
         new = sample(self.refine, model, noisy, round_.fold("walk"))
+        if isinstance(self.keep, Metropolis):
+            return self.keep.accepted(model, draft, new, round_, verifier)
         return self._kept(model, draft, new, streams) if self.keep else replace(draft, state=new)
 
     def _kept(self, model: Model, draft: Draft, new: State, streams: Streams) -> Draft:
         """The new state in the rows where the model disagrees with it no more than with the old."""
-        assert self.keep is not None
         streams = streams.fold("keep")  # the same noise in every round: scores are compared like with like
         cached = draft.carry.get("disagreement")
         before = self._score(model, draft.state, streams) if cached is None else cached
@@ -135,5 +147,5 @@ class IPR:
         )
 
     def _score(self, model: Model, state: State, streams: Streams) -> Tensor:
-        assert self.keep is not None
+        assert isinstance(self.keep, Disagreement)
         return (self.keep.measure(model, state, streams) * state.free).sum(1) / state.free.sum(1)

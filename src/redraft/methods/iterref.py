@@ -102,6 +102,8 @@ class IterRef:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The refined walk, unless `draft` is a sample already, then `rounds` of moves of the finished sample."""
         verifier = needs_verifier(verifier, "IterRef")
+        if any(self.levels) and not self.sampler.by_level:
+            raise RedraftError("this sampler's walks can be taken up at their end only: set levels=(0.0,)")
         while draft.number < self.rounds:
             make = self._first if draft.number < 0 else self._again
             draft = make(model, draft, streams, verifier)

@@ -23,7 +23,15 @@ class Walk(Protocol):
 
 
 class Sampler(Protocol):
-    """Walks states from noise to clean; regions at level 0 are context and stay as they are."""
+    """Walks states from noise to clean; regions at level 0 are context and stay as they are.
+
+    Attributes:
+        by_level: all regions of a row come down together, so that a walk can be taken up at any level of noise.
+    """
+
+    @property
+    def by_level(self) -> bool:
+        """See above."""
 
     def init(self, model: Model, state: State, streams: Streams) -> Any:
         """The walk at its start."""

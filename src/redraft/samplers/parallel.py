@@ -54,6 +54,7 @@ class Parallel:
     order: int = 1
     stochasticity: float = 0.0
     temperature: float = 1.0
+    by_level = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""

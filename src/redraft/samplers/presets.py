@@ -213,6 +213,7 @@ class Preset:
     steps: int = 128
     temperature: float | None = None
     top_p: float | None = None
+    by_level = True
 
     def __post_init__(self) -> None:
         """Reject what no sampler can be made of."""

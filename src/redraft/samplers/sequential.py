@@ -157,6 +157,7 @@ class Sequential:
     order: str = "uncertainty"
     stochasticity: float = 0.5
     temperature: float = 1.0
+    by_level = False
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""

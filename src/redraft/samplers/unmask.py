@@ -139,6 +139,7 @@ class Unmask:
     aligned: bool = False
     corrector: Corrector | None = None
     reuse: bool = True
+    by_level = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""

@@ -1,0 +1,83 @@
+"""What a verifier adds to IPR: where to redraw, and whether to keep it. No paper has these combinations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft, State, merge
+from redraft.core.streams import Streams
+
+
+@dataclass(frozen=True)
+class Blame:
+    """Redraw where the verifier finds fault, and leave rows alone in which it finds none.
+
+    Regions are drawn without replacement in proportion to blame + floor; the verifier needs a `blame`.
+
+    Attributes:
+        floor: weight of a region without fault, beside 1 of the one most at fault: what is wrong may have its cause
+            elsewhere.
+    """
+
+    floor: float = 0.1
+    nfe = 0
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.floor < 0:
+            raise RedraftError(f"floor is {self.floor}: it must be 0 or more")
+
+    def chosen(
+        self, model: Model, state: State, number: Tensor, round_: int, streams: Streams, verifier: Verifier | None
+    ) -> tuple[Tensor, Tensor]:
+        """Priorities (B, R), and how many regions (B,) to redraw: `number`, or 0 in rows without fault."""
+        find = getattr(verifier, "blame", None)
+        if find is None:
+            raise RedraftError(
+                "select=Blame() needs a verifier that says where the fault is: one with a `blame` method"
+            )
+        blame = find(model.decode(state.x), state.problem).double().to(state.t.device).masked_fill(state.frozen, 0)
+        weight = blame / blame.amax(1, keepdim=True).clamp_min(1e-12) + self.floor
+        noise = streams.fold("blame").fold(round_).gumbel(state.t.shape[1:])
+        return weight.log() + noise, torch.where((blame > 0).any(1), number, 0)
+
+
+@dataclass(frozen=True)
+class Metropolis:
+    """Accept a redraft with probability min(1, exp((r(new) - r(old)) / alpha)).
+
+    Attributes:
+        alpha: temperature of the reward, above 0; near 0 only what is no worse is accepted.
+    """
+
+    alpha: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if not self.alpha > 0:
+            raise RedraftError(f"alpha is {self.alpha}: it must be above 0")
+
+    def accepted(self, model: Model, draft: Draft, new: State, streams: Streams, verifier: Verifier | None) -> Draft:
+        """The draft with the new state in the rows that accept it."""
+        assert verifier is not None
+        old = draft.carry.get("reward")
+        old = verifier(model.decode(draft.state.x), draft.state.problem).double() if old is None else old
+        moved = (new.x != draft.state.x).flatten(1).any(1)
+        reward = old.clone()
+        if moved.any():
+            reward[moved] = verifier(model.decode(new.x[moved]), new.problem[moved]).double()
+        yes = streams.fold("accept").uniform((1,))[:, 0].log() < (reward - old) / self.alpha
+        x = merge(yes[:, None].expand_as(new.t), new.x, draft.state.x)
+        kept = torch.where(yes, reward, old)
+        return replace(
+            draft,
+            state=new.to(x, new.t),
+            carry={"reward": kept},
+            scores={"reward": kept, "accepted": (yes & moved).double()},
+        )
