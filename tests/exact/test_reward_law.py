@@ -14,6 +14,7 @@ from redraft.methods.best_of_n import BestOfN
 from redraft.methods.blame import Blame, Metropolis
 from redraft.methods.fk import FK
 from redraft.methods.iterref import IterRef
+from redraft.methods.particle_gibbs import ParticleGibbs
 from redraft.methods.svdd import SVDD
 from redraft.methods.value import Reward
 from redraft.samplers.budgets import Even
@@ -215,6 +216,38 @@ class TestFK:
         whole = redraft.run(method, MODEL, problems(6), verifier=verifier)
         alone = redraft.run(method, MODEL, problems(6)[2:3], verifier=verifier)
         assert torch.equal(alone.samples[0], whole.samples[2])
+
+
+class TestParticleGibbs:
+    """Rounds of conditional SMC, with few particles, so that one round alone is far from the tilted law."""
+
+    def distance(self, method, n=3000):
+        samples = redraft.run(method, MODEL, problems(n), verifier=verifier).samples
+        return float((counts(samples) / n - tilted()).abs().sum() / 2)
+
+    def test_rounds_lead_to_the_tilted_law(self):
+        one, many = (ParticleGibbs(rounds, 3, Reward(ALPHA), sampler=ONE_BY_ONE) for rounds in (1, 10))
+        assert self.distance(many) < 0.045 < 0.07 < self.distance(one)
+
+    def test_without_the_held_particle_they_do_not(self):
+        class Free(ParticleGibbs):
+            def _held(self, walk, carry, place):
+                return walk
+
+            def _ancestors(self, cloud, walk, streams, held):
+                return super()._ancestors(cloud, walk, streams, False)
+
+        assert self.distance(Free(10, 3, Reward(ALPHA), sampler=ONE_BY_ONE)) > 0.07
+
+    def test_a_run_that_was_cut_goes_on_with_the_same_trajectory(self, tmp_path):
+        method = ParticleGibbs(4, 3, Reward(ALPHA), sampler=ONE_BY_ONE)
+        given, whole = problems(8), redraft.run(method, MODEL, problems(8), verifier=verifier)
+        stop = {"on_draft": lambda samples, trace: len(trace) >= 16, "checkpoint": tmp_path}
+        redraft.run(method, MODEL, given, verifier=verifier, **stop)
+        rest = redraft.run(method, MODEL, given, verifier=verifier, checkpoint=tmp_path)
+        assert torch.equal(rest.samples, whole.samples)
+        alone = redraft.run(method, MODEL, given[5:6], verifier=verifier)
+        assert torch.equal(alone.samples[0], whole.samples[5])
 
 
 def test_the_best_of_n_has_its_order_statistic_s_law():

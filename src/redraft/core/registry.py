@@ -92,6 +92,7 @@ METHODS = Registry(
         "fk": "redraft.methods.fk:FK",
         "svdd": "redraft.methods.svdd:SVDD",
         "beam": "redraft.methods.beam:Beam",
+        "particle-gibbs": "redraft.methods.particle_gibbs:ParticleGibbs",
     },
 )
 SAMPLERS = Registry(

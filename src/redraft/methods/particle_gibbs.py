@@ -1,0 +1,144 @@
+"""Particle Gibbs over the sampler's trajectories (PG-DLM).
+
+Andrieu, Doucet, Holenstein, "Particle Markov chain Monte Carlo methods", 2010, for diffusion language models by Dang et
+al., "Inference-time scaling of diffusion language models with particle Gibbs sampling", 2025,
+https://arxiv.org/abs/2507.08390. Each round is sequential Monte Carlo in which the first particle is held to the
+trajectory that the round before it chose, and is never lost in resampling; a trajectory is then chosen in proportion to
+the final weights. This leaves the tilted law of whole trajectories as it is for any number of particles; the first
+round is plain SMC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft, State
+from redraft.core.streams import Streams
+from redraft.core.weights import flat, resample
+from redraft.methods.fk import Cloud
+from redraft.methods.value import Reward, needs_verifier
+from redraft.samplers import AnySampler, Preset, advance
+
+
+@dataclass(frozen=True)
+class ParticleGibbs:
+    """Rounds of conditional SMC.
+
+    Attributes:
+        rounds: drafts in all.
+        particles: N of each problem, the one that is held included.
+        reward: the target's temperature, and how states are valued.
+        every: steps between weighings.
+        sampler: the base.
+    """
+
+    rounds: int = 4
+    particles: int = 4
+    reward: Reward = field(default_factory=Reward)
+    every: int = 1
+    sampler: AnySampler = field(default_factory=Preset)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.rounds < 1 or self.particles < 2 or self.every < 1:
+            given = f"rounds={self.rounds}, particles={self.particles}, every={self.every}"
+            raise RedraftError(f"particle Gibbs needs 1 round, 2 particles and 1 step or more, not {given}")
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """A draft a round; `carry` holds the trajectory that was chosen."""
+        verifier = needs_verifier(verifier, "particle Gibbs")
+        if draft.number >= 0 and not draft.carry:
+            raise RedraftError("particle Gibbs moves trajectories: it cannot begin from finished samples")
+        while draft.number < self.rounds - 1:
+            draft = self._round(model, draft, streams.fold("round").fold(draft.number + 1), verifier)
+            yield draft
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the next draft can take."""
+        return self.particles * self.sampler.nfe(draft.state.free.sum(1))
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return self.rounds
+
+    def _round(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        many, slots = draft.state.repeat(self.particles), streams.split(self.particles)
+        noisy = model.process.prior(many, many.free, slots.fold("prior"))
+        walk, cloud = self.sampler.init(model, noisy, slots), Cloud.start(len(draft), self.particles, "difference")
+        history: list[tuple[Any, Tensor]] = []
+        number = 0
+        while True:
+            number += 1
+            walk = advance(self.sampler, model, walk, slots)
+            over = bool(walk.done.all())
+            if number % self.every and not over:
+                continue
+            walk = self._held(walk, draft.carry, len(history))
+            value_streams = slots.fold("value").fold(number)
+            walk, value = self.reward.value(self.sampler, model, walk, value_streams, verifier)
+            cloud = self._weighed(cloud, value)
+            ancestors = self._ancestors(cloud, walk, streams.fold("resample").fold(number), bool(draft.carry))
+            history.append((replace(walk, prediction=None), ancestors))
+            if bool(walk.done.all()):
+                return self._chosen(draft, history, cloud, value, streams)
+            moved = (ancestors != torch.arange(self.particles)).any(1)
+            walk = walk[flat(ancestors)]
+            cloud = cloud.put(moved, cloud[moved].drawn(ancestors[moved])) if moved.any() else cloud
+
+    def _held(self, walk: Any, carry: dict[str, Tensor], place: int) -> Any:
+        """The walk with the first particle of each problem where its trajectory was at this weighing."""
+        if not carry:
+            return walk
+        first = torch.arange(len(walk)) % self.particles == 0
+        return walk.put(first, unpacked(walk[first], carry, place))
+
+    def _weighed(self, cloud: Cloud, value: Tensor) -> Cloud:
+        """The weights times exp of the differences of V / alpha."""
+        value = self.reward.log_weight(value).view(-1, self.particles)
+        return replace(cloud.weighed(value - cloud.memory), memory=value)
+
+    def _ancestors(self, cloud: Cloud, walk: Any, streams: Streams, held: bool) -> Tensor:
+        """Ancestors (P, N), drawn multinomially; a held first particle, and all of a problem that is done, stay."""
+        drawn = resample(cloud.log_weight, streams, "multinomial")
+        if held:
+            drawn[:, 0] = 0
+        done = walk.done.view(-1, self.particles).all(1)
+        return torch.where(done[:, None], torch.arange(self.particles), drawn)
+
+    def _chosen(
+        self, draft: Draft, history: list[tuple[Any, Tensor]], cloud: Cloud, value: Tensor, streams: Streams
+    ) -> Draft:
+        """The draft of a particle drawn by its weight, and its trajectory, traced back."""
+        place = resample(cloud.log_weight, streams.fold("choose"), "multinomial")[:, 0]
+        base = torch.arange(len(draft)) * self.particles
+        reward, last = value[base + place], history[-1][0].state[base + place]
+        path: list[dict[str, Tensor]] = []
+        for walk, ancestors in reversed(history):
+            if path:
+                place = ancestors.gather(1, place[:, None])[:, 0]
+            path.append(packed(walk[base + place]))
+        carry = {name: torch.stack([part[name] for part in reversed(path)], 1) for name in path[0]}
+        scores = {"reward": reward, "mean_reward": value.view(-1, self.particles).mean(1)}
+        return Draft(last, draft.number + 1, scores, carry)
+
+
+def packed(walk: Any) -> dict[str, Tensor]:
+    """All that changes along a walk, by name, one entry a row."""
+    found = {"x": walk.state.x, "t": walk.state.t}
+    return found | {f.name: value for f in fields(walk) if isinstance(value := getattr(walk, f.name), Tensor)}
+
+
+def unpacked(walk: Any, path: dict[str, Tensor], place: int) -> Any:
+    """The walk with what a path (B, K, ...) has at `place`, or at its end if it is shorter."""
+    here = {name: values[:, min(place, values.shape[1] - 1)] for name, values in path.items()}
+    state: State = walk.state.to(here.pop("x"), here.pop("t"))
+    gone = {f.name: None for f in fields(walk) if f.name in ("seen", "prediction")}
+    return replace(walk, state=state, **(here | gone))
