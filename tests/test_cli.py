@@ -7,7 +7,7 @@ import torch
 import redraft
 from redraft.cli import COMMANDS, first_line, main
 from redraft.commands.demo import Demo
-from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS
+from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
 from redraft.models.nets.board import BoardNet
 from redraft.models.weights import save_network
 from redraft.report.story import Story
@@ -136,9 +136,9 @@ def test_what_a_user_can_mend_is_one_sentence(tiny, tmp_path, monkeypatch, capsy
 def test_list_names_everything(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
-    for registry in (MODELS, TASKS, METHODS, SAMPLERS):
+    for registry in (MODELS, TASKS, METHODS, SAMPLERS, VERIFIERS):
         for name in registry:
-            assert f"  {name:16} {registry[name].__doc__.partition(chr(10))[0]}" in out
+            assert f"  {name:18} {registry[name].__doc__.partition(chr(10))[0]}" in out
 
 
 def test_first_line_of_what_cannot_be_found():

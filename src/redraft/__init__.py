@@ -8,12 +8,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from redraft.core.errors import RedraftError
     from redraft.core.ledger import Budget, Ledger
-    from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS
+    from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
     from redraft.core.result import Result
     from redraft.core.run import run
+    from redraft.methods.beam import Beam
+    from redraft.methods.best_of_n import BestOfN
+    from redraft.methods.blame import Blame, Metropolis
+    from redraft.methods.fk import FK
     from redraft.methods.generate import Generate
     from redraft.methods.ipr import IPR
+    from redraft.methods.iterref import IterRef
+    from redraft.methods.particle_gibbs import ParticleGibbs
     from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
+    from redraft.methods.svdd import SVDD
+    from redraft.methods.value import Reward
     from redraft.models.guidance import guided
     from redraft.models.load import load_model
     from redraft.samplers import Parallel, Preset, Sequential, Unmask, preset
@@ -23,11 +31,19 @@ if TYPE_CHECKING:
 _HOME = {
     "core.errors": ("RedraftError",),
     "core.ledger": ("Budget", "Ledger"),
-    "core.registry": ("METHODS", "MODELS", "SAMPLERS", "TASKS"),
+    "core.registry": ("METHODS", "MODELS", "SAMPLERS", "TASKS", "VERIFIERS"),
     "core.result": ("Result",),
     "core.run": ("run",),
+    "methods.beam": ("Beam",),
+    "methods.best_of_n": ("BestOfN",),
+    "methods.blame": ("Blame", "Metropolis"),
+    "methods.fk": ("FK",),
     "methods.generate": ("Generate",),
     "methods.ipr": ("IPR",),
+    "methods.iterref": ("IterRef",),
+    "methods.particle_gibbs": ("ParticleGibbs",),
+    "methods.svdd": ("SVDD",),
+    "methods.value": ("Reward",),
     "methods.selection": ("Disagreement", "Sweep", "Uncertainty", "Uniform"),
     "models.guidance": ("guided",),
     "models.load": ("load_model",),
@@ -50,28 +66,38 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "IPR",
-    "METHODS",
-    "MODELS",
-    "SAMPLERS",
-    "TASKS",
+    "Beam",
+    "BestOfN",
+    "Blame",
     "Budget",
     "Disagreement",
+    "FK",
     "Generate",
+    "IPR",
+    "IterRef",
     "Ledger",
+    "METHODS",
+    "MODELS",
+    "Metropolis",
     "Parallel",
+    "ParticleGibbs",
     "Preset",
     "RedraftError",
     "Result",
+    "Reward",
+    "SAMPLERS",
+    "SVDD",
     "Sequential",
     "Sweep",
+    "TASKS",
     "Uncertainty",
     "Uniform",
     "Unmask",
+    "VERIFIERS",
     "guided",
     "load_model",
     "load_task",
-    "prompts",
     "preset",
+    "prompts",
     "run",
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 from redraft.core.errors import RedraftError
-from redraft.core.registry import METHODS, MODELS, TASKS, Registry
+from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS, Registry
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,14 @@ COMMANDS: Mapping[str, str | Group] = {
     "sample": "redraft.commands.sample:Sample",
     "train": Group(
         "Train a reference network.",
-        {"sudoku": "redraft.training.sudoku:TrainSudoku", "reader": "redraft.training.reader:TrainReader"},
+        {
+            "sudoku": "redraft.training.sudoku:TrainSudoku",
+            "reader": "redraft.training.reader:TrainReader",
+            "python": "redraft.training.tokens:TrainPython",
+            "sudoku-tokens": "redraft.training.tokens:TrainSudokuTokens",
+            "python-reference": "redraft.training.tokens:TrainPythonReference",
+            "critic": "redraft.training.critic:TrainCritic",
+        },
     ),
     "list": "redraft.cli:List",
 }
@@ -38,13 +45,13 @@ COMMANDS: Mapping[str, str | Group] = {
 
 @dataclass(frozen=True)
 class List:
-    """Print the models, tasks and methods there are."""
+    """Print the models, tasks, methods, samplers of masked models and verifiers that there are."""
 
     def run(self) -> None:
         """Print each with the first line of its documentation, which is read without importing it."""
-        for registry in (MODELS, TASKS, METHODS):
+        for registry in (MODELS, TASKS, METHODS, SAMPLERS, VERIFIERS):
             print(f"{registry.kind}s")
-            print("\n".join(f"  {name:14} {line}" for name, line in _listed(registry)))
+            print("\n".join(f"  {name:18} {line}" for name, line in _listed(registry)))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,9 +1,10 @@
-"""Contract tests for your own models and methods: each returns quietly or raises AssertionError saying what is wrong.
+"""Contract tests for your own models, methods and verifiers: silence, or an AssertionError that says what is wrong.
 
 Call them from your test-suite:
 
     redraft.testing.check_model(my_model, my_problems)
     redraft.testing.check_method(my_method, my_model, my_problems)
+    redraft.testing.check_verifier(my_verifier, my_samples, my_problems)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from redraft.core.batched import Batched
 from redraft.core.ledger import Ledger
 from redraft.core.method import Method
 from redraft.core.model import Model
@@ -21,6 +23,7 @@ from redraft.core.run import run
 from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
+from redraft.core.verifier import Verifier, blames, trait
 
 
 @torch.no_grad()
@@ -76,6 +79,42 @@ def check_method(method: Method, model: Model, problems: Problems, tolerance: fl
     assert torch.equal(again.samples, whole.samples), "the same seed gives other samples"
     assert _promises(method, model, problems, whole.ledger), "a draft costs more than `nfe` says"
     assert _generators() == before, "a global random generator was moved"
+
+
+@torch.no_grad()
+def check_verifier(verifier: Verifier, samples: Tensor, problems: Problems, tolerance: float = 1e-4) -> None:
+    """Check what methods rely on, on two samples (P, ...) or more that differ, one for each problem.
+
+    - a score for each sample, finite, and the same when asked again;
+    - a sample's score follows it when the order changes; unless the verifier is `relative` it is the same alone, and if
+      the verifier is `blind` the same for another problem, up to `tolerance`;
+    - samples stay as they are;
+    - blame, where it is given, is one number a region, 0 or more;
+    - no global random generator is moved.
+    """
+    before, kept, calls = _generators(), samples.clone(), Batched(verifier, unique=False)
+    scores = calls(samples, problems)
+    verifier(samples, problems)
+    assert torch.equal(samples, kept), "the verifier changes its samples"
+    _near(calls(samples, problems), scores, tolerance, "a sample's score changes when asked again")
+    _near(calls(samples.flip(0), problems[_backwards(problems)]).flip(0), scores, tolerance, "scores are out of order")
+    if not trait(verifier, "relative"):
+        alone = torch.cat([calls(samples[i : i + 1], problems[i : i + 1]) for i in range(len(samples))])
+        _near(alone, scores, tolerance, "a sample's score depends on its batch")
+    if trait(verifier, "blind"):
+        others = calls(samples, problems[_backwards(problems)])
+        _near(others, scores, tolerance, "the verifier is not blind: a score depends on the problem")
+    if blames(verifier):
+        calls.blame(samples, problems)
+    assert _generators() == before, "a global random generator was moved"
+
+
+def _backwards(problems: Problems) -> Tensor:
+    return torch.arange(len(problems)).flip(0)
+
+
+def _near(one: Tensor, other: Tensor, tolerance: float, complaint: str) -> None:
+    assert torch.allclose(one, other, rtol=tolerance, atol=tolerance), complaint
 
 
 def _check_logits(model: Model, state: State, logits: Tensor, tolerance: float) -> None:

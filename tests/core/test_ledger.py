@@ -39,14 +39,15 @@ def test_a_counted_verifier_charges_each_row_and_gets_each_row_its_problem():
     verifier = CountedVerifier(lambda samples, asked: samples[:, 0, 0] + asked.ids, problems, ledger)
     scores = verifier(torch.zeros(3, 6, 2), torch.tensor([2, 2, 0]))
     assert scores.tolist() == [102, 102, 100]
-    assert ledger.verifier_calls.tolist() == [1, 0, 2]
+    assert ledger.verifier_calls.tolist() == [1, 0, 1]  # problem 2 has the same sample twice
+    assert ledger.saved["verifier"].tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
         (lambda s, p: torch.zeros(2), "the verifier gave shape"),
-        (lambda s, p: torch.tensor([0.0, torch.nan, 1.0]), "NaN or infinity .*problem number 1"),
+        (lambda s, p: torch.tensor([0.0, torch.nan, 1.0]), "NaN or infinity .sample number 1, for problem 101"),
         (lambda s, p: 1 / 0, "the verifier raised ZeroDivisionError"),
     ],
 )

@@ -8,7 +8,9 @@ from checks import CERTAIN, FALSE_ALARM, counts_p
 from tokens import CHAIN, exact_model, masked_states, noised_law, number, problems, walk_at
 
 import redraft
-from redraft import IPR, Generate, RedraftError, Sequential, Unmask
+from redraft import IPR, Budget, Generate, RedraftError, Sequential, Unmask
+from redraft.core.state import Draft
+from redraft.core.verifier import VerifierError
 from redraft.methods.beam import Beam
 from redraft.methods.best_of_n import BestOfN
 from redraft.methods.blame import Blame, Metropolis
@@ -279,9 +281,63 @@ def test_search_raises_the_reward(method):
 
 
 def draft_of(given):
-    from redraft.core.state import Draft
-
     return Draft(given.state())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        FK(3, Reward(ALPHA, draws=2), sampler=ONE_BY_ONE),
+        SVDD(3, Reward(ALPHA), sampler=ONE_BY_ONE),
+        Beam(2, 2, sampler=ONE_BY_ONE),
+        BestOfN(4, 2, sampler=ONE_BY_ONE),
+        ParticleGibbs(3, 2, sampler=ONE_BY_ONE),
+        IterRef(rounds=2, sampler=ONE_BY_ONE),
+        IterRef(rounds=1, a=1.0, candidates=3, sampler=ONE_BY_ONE),
+        IPR(3, refine=Sequential(1), initial=Sequential(1), keep=Metropolis(), select=Blame()),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_a_draft_costs_no_more_than_a_method_says_and_a_budget_is_a_ceiling(method):
+    given = problems(5)
+    whole = redraft.run(method, MODEL, given, verifier=Blaming())
+    draft, nfe, calls = draft_of(given), torch.zeros(5), torch.zeros(5)
+    for place in range(method.total()):
+        rows = whole.trace["draft"] == place
+        nfe, calls = nfe + method.nfe(MODEL, draft), calls + method.verifier_calls(MODEL, draft)
+        assert (whole.trace["nfe"][rows] <= nfe).all()
+        assert (whole.trace["verifier_calls"][rows] <= calls).all()
+        draft = replace(draft, number=place)
+    most = int(calls.max()) - 1
+    if method.total() > 1:
+        cut = redraft.run(method, MODEL, given, verifier=Blaming(), budget=Budget(verifier_calls=most))
+        assert (cut.ledger.verifier_calls <= most).all()
+
+
+class Relative:
+    relative = True
+
+    def __call__(self, samples, given):
+        return verifier(samples, given)
+
+
+def test_ranks_within_a_call_are_refused_where_scores_of_calls_are_compared():
+    with pytest.raises(RedraftError, match="ranks within one call"):
+        redraft.run(IterRef(sampler=ONE_BY_ONE), MODEL, problems(2), verifier=Relative())
+
+
+def test_a_verifier_that_fails_loses_nothing():
+    calls = []
+
+    def failing(samples, given):
+        calls.append(len(samples))
+        if len(calls) > 2:
+            raise ValueError("out of order")
+        return verifier(samples, given)
+
+    with pytest.raises(VerifierError, match="out of order") as caught:
+        redraft.run(BestOfN(5, sampler=ONE_BY_ONE), MODEL, problems(3), verifier=failing)
+    assert len(caught.value.result.trace) == 6
 
 
 @pytest.mark.parametrize("a", [0.0, 1.0])

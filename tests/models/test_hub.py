@@ -168,7 +168,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra(bert, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(RedraftError, match=r"diffusers is not installed: pip install 'redraft\[diffusers\]'"):
-        hub._pretrained("a/b", "UVit2DModel", "diffusers")
+        hub.pretrained("a/b", "UVit2DModel", "diffusers")
 
 
 def test_weights_that_are_missing_or_pickled_are_one_sentence(bert, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from redraft.core.batched import Batched
 from redraft.core.errors import RedraftError
 from redraft.core.ledger import Ledger
 from redraft.core.model import Model
@@ -91,24 +92,56 @@ def _firsts(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class CountedVerifier:
-    """A verifier of clean values' samples, charged to their problems and checked."""
+    """A verifier of clean values' samples, charged to their problems and checked; see `Batched` for how it is called.
+
+    Each problem pays for its own different samples of a call, whatever else is in the batch, and the others are saved.
+    What is charged is samples, not calls: those that had to be repeated cost no more.
+    """
 
     def __init__(self, verifier: Callable[[Tensor, Problems], Tensor], problems: Problems, ledger: Ledger) -> None:
         """Count `verifier` into `ledger`."""
-        self._verifier, self._problems, self._ledger = verifier, problems, ledger
+        self._verifier = verifier if isinstance(verifier, Batched) else Batched(verifier)
+        self._problems, self._ledger = problems, ledger
+
+    @property
+    def blames(self) -> bool:
+        """Whether it says which regions are at fault."""
+        return self._verifier.blames
+
+    @property
+    def relative(self) -> bool:
+        """Whether a score depends on the other samples of the call, and so means nothing beside one of another call."""
+        return self._verifier.relative
+
+    @property
+    def calls_per_row(self) -> int:
+        """What a sample costs."""
+        return self._verifier.calls_per_row
 
     def __call__(self, samples: Tensor, problem: Tensor) -> Tensor:
-        """Scores (B,) of samples (B, ...) for the problems numbered `problem` (B,)."""
-        self._ledger.charge("verifier", problem)
-        try:
-            scores = torch.as_tensor(self._verifier(samples, self._problems[problem.cpu()]))
-        except RedraftError:
-            raise
-        except Exception as error:
-            raise RedraftError(f"the verifier raised {type(error).__name__}: {error}") from error
-        if scores.shape != (len(samples),):
-            raise RedraftError(f"the verifier gave shape {tuple(scores.shape)} for {len(samples)} samples")
-        if not scores.isfinite().all():
-            first = int(problem[~scores.isfinite()][0])
-            raise RedraftError(f"the verifier gave NaN or infinity (first for problem number {first})")
-        return scores
+        """Scores (B,), float64, of samples (B, ...) for the problems numbered `problem` (B,).
+
+        Raises:
+            RedraftError: the verifier failed; the sentence names the sample.
+        """
+        self._count(samples, problem)
+        return self._verifier(samples, self._problems[problem.cpu()])
+
+    def blame(self, samples: Tensor, problem: Tensor) -> Tensor:
+        """How much each region (B, R) is at fault, 0 or more; costs what scores do.
+
+        Raises:
+            RedraftError: the verifier failed, or gives no blame.
+        """
+        if self.blames:
+            self._count(samples, problem)
+        return self._verifier.blame(samples, self._problems[problem.cpu()])
+
+    def _count(self, samples: Tensor, problem: Tensor) -> None:
+        if not len(samples):
+            return
+        problem, cost = problem.cpu(), self.calls_per_row
+        paid = torch.zeros(len(problem), dtype=torch.bool)
+        paid[self._verifier.distinct(samples, problem)[0]] = True
+        self._ledger.charge("verifier", problem[paid], cost)
+        self._ledger.credit("verifier", problem[~paid], cost)

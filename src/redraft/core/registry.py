@@ -79,7 +79,7 @@ VERIFIERS = Registry(
         "perplexity": "redraft.verifiers.text:Perplexity",
         "weighted-sum": "redraft.verifiers.combined:WeightedSum",
         "mean-rank": "redraft.verifiers.combined:MeanRank",
-        "batched": "redraft.verifiers.batched:Batched",
+        "batched": "redraft.core.batched:Batched",
     },
 )
 METHODS = Registry(

@@ -24,6 +24,7 @@ from redraft.core.state import Draft, merge
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
 from redraft.core.trace import Trace
+from redraft.core.verifier import VerifierError
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]
@@ -64,6 +65,7 @@ def run(
         drafts there are; `result.interrupted` is then true.
 
     Raises:
+        VerifierError: the verifier failed on a sample; its `result` is what there was, or None.
         RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ...
     """
     _check(model, problems, start)
@@ -80,6 +82,9 @@ def run(
             if not len(session.trace):
                 raise
             session.interrupted = True
+        except VerifierError as error:
+            error.result = session.result() if len(session.trace) else None
+            raise
     return session.result()
 
 
@@ -109,6 +114,11 @@ def _tensors(cond: dict[str, Any]) -> list[Tensor]:
 def _matches(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     """Whether `shape` is the wanted one, where None stands for any number."""
     return len(shape) == len(wanted) and all(w is None or w == n for n, w in zip(shape, wanted, strict=True))
+
+
+def _one_call(model: Model, draft: Draft) -> Tensor:
+    """What a draft is taken to ask of a verifier by a method that does not say."""
+    return torch.ones(len(draft), dtype=torch.int64)
 
 
 def _digest(*tensors: Tensor) -> str:
@@ -217,7 +227,8 @@ class _Session:
         if self.budget.nfe is not None:
             fits &= self.ledger.nfe[rows] + self.method.nfe(self.model, self.draft).cpu() <= self.budget.nfe
         if self.budget.verifier_calls is not None:
-            fits &= self.ledger.verifier_calls[rows] < self.budget.verifier_calls
+            calls = getattr(self.method, "verifier_calls", _one_call)(self.model, self.draft).cpu()
+            fits &= self.ledger.verifier_calls[rows] + calls <= self.budget.verifier_calls
         return fits
 
     def _record(self, draft: Draft, scores: dict[str, Tensor]) -> bool:

@@ -57,6 +57,10 @@ class Beam:
         steps = self.sampler.nfe(draft.state.free.sum(1))
         return self.beams * (1 + self.children * (steps - 1))
 
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """The most verifier rows (B,) that the draft can take."""
+        return self.beams * self.children * self.reward.draws * self.sampler.nfe(draft.state.free.sum(1))
+
     def total(self) -> int:
         """Drafts in all."""
         return 1

@@ -51,6 +51,11 @@ class BestOfN:
         """The most network rows (B,) that the next draft can take."""
         return self.at_once * self.sampler.nfe(draft.state.free.sum(1))
 
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """The most verifier rows (B,) that the next draft can take."""
+        first = draft.number >= 0 and "reward" not in draft.carry
+        return torch.full((len(draft),), self.at_once + first)
+
     def total(self) -> int:
         """Drafts in all."""
         return self.n // self.at_once

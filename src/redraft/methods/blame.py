@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,15 +38,23 @@ class Blame:
         self, model: Model, state: State, number: Tensor, round_: int, streams: Streams, verifier: Verifier | None
     ) -> tuple[Tensor, Tensor]:
         """Priorities (B, R), and how many regions (B,) to redraw: `number`, or 0 in rows without fault."""
-        find = getattr(verifier, "blame", None)
-        if find is None:
-            raise RedraftError(
-                "select=Blame() needs a verifier that says where the fault is: one with a `blame` method"
-            )
-        blame = find(model.decode(state.x), state.problem).double().to(state.t.device).masked_fill(state.frozen, 0)
+        blame = (
+            blaming(verifier)
+            .blame(model.decode(state.x), state.problem)
+            .double()
+            .to(state.t.device)
+            .masked_fill(state.frozen, 0)
+        )
         weight = blame / blame.amax(1, keepdim=True).clamp_min(1e-12) + self.floor
         noise = streams.fold("blame").fold(round_).gumbel(state.t.shape[1:])
         return weight.log() + noise, torch.where((blame > 0).any(1), number, 0)
+
+
+def blaming(verifier: Any) -> Any:
+    """The verifier, or the error that says that it gives no blame."""
+    if not getattr(verifier, "blames", hasattr(verifier, "blame")):
+        raise RedraftError("select=Blame() needs a verifier that says where the fault is: one with a `blame` method")
+    return verifier
 
 
 @dataclass(frozen=True)

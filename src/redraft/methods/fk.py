@@ -124,6 +124,11 @@ class FK:
         """The most network rows (B,) that the draft can take."""
         return self.particles * self.sampler.nfe(draft.state.free.sum(1))
 
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """The most verifier rows (B,) that the draft can take."""
+        weighings = self.sampler.nfe(draft.state.free.sum(1)) // self.every
+        return self.particles * (weighings * self.reward.draws + 1)
+
     def total(self) -> int:
         """Drafts in all."""
         return 1

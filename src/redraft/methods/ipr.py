@@ -28,7 +28,7 @@ from redraft.core.model import Model, demand
 from redraft.core.ranking import choose
 from redraft.core.state import Draft, State, merge
 from redraft.core.streams import Streams
-from redraft.methods.blame import Blame, Metropolis
+from redraft.methods.blame import Blame, Metropolis, blaming
 from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
 from redraft.samplers import AnySampler, Sequential, sample
 
@@ -86,6 +86,8 @@ class IPR:
         if asks != (verifier is not None):
             wanted = "with these settings needs a verifier: give" if asks else "without Blame or Metropolis takes no"
             raise RedraftError(f"IPR {wanted} run(..., verifier=...)")
+        if isinstance(self.select, Blame):
+            blaming(verifier)
         while draft.number < self.iterations:
             if draft.number < 0:
                 draft = replace(self._generate(model, draft, streams), number=0)
@@ -101,6 +103,11 @@ class IPR:
         if not draft.carry:
             scoring *= 2
         return self.refine.nfe(self._number(draft.state), self.level) + self.select.nfe + scoring
+
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """The most verifier rows (B,) that the next draft can take."""
+        asked = isinstance(self.select, Blame) + isinstance(self.keep, Metropolis) * (1 if draft.carry else 2)
+        return torch.full((len(draft),), asked * (draft.number >= 0))
 
     def total(self) -> int:
         """Drafts in all."""

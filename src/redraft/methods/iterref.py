@@ -115,6 +115,13 @@ class IterRef:
         levels = self.levels if draft.number < 0 else (0.0,)
         return self._walk_nfe(regions, draft) + sum(self._level_nfe(regions, level) for level in levels)
 
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """The most verifier rows (B,) that the next draft can take."""
+        levels = self.levels if draft.number < 0 else (0.0,)
+        tries = 2 * self.candidates - 1 if self.a else 1
+        each = self.moves * tries + 1
+        return torch.full((len(draft),), len(levels) * each * self.reward.draws + 1)
+
     def total(self) -> int:
         """Drafts in all."""
         return self.rounds + 1

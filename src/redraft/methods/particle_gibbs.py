@@ -65,6 +65,11 @@ class ParticleGibbs:
         """The most network rows (B,) that the next draft can take."""
         return self.particles * self.sampler.nfe(draft.state.free.sum(1))
 
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """The most verifier rows (B,) that the next draft can take."""
+        weighings = self.sampler.nfe(draft.state.free.sum(1)) // self.every + 1
+        return self.particles * self.reward.draws * weighings
+
     def total(self) -> int:
         """Drafts in all."""
         return self.rounds

@@ -77,8 +77,12 @@ class Reward:
         return clean
 
 
-def needs_verifier(verifier: Verifier | None, method: str) -> Verifier:
-    """The verifier, or the error that says that there is none."""
+def needs_verifier(verifier: Verifier | None, method: str, absolute: bool = True) -> Verifier:
+    """The verifier, or the error that says that there is none, or none whose scores mean something by themselves."""
     if verifier is None:
         raise RedraftError(f"{method} needs a verifier: give run(..., verifier=...)")
+    if absolute and getattr(verifier, "relative", False):
+        raise RedraftError(
+            f"{method} compares scores of different calls, and this verifier's are ranks within one call"
+        )
     return verifier

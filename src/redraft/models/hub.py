@@ -102,7 +102,7 @@ def load(
             )
         common = _at(revision) | {"trust_remote_code": family.remote}
         words = _tokenizer(source, tokenizer or family.tokenizer, common)
-        net = _pretrained(source, family.auto, dtype=_dtype(dtype or family.dtype), **common)
+        net = pretrained(source, family.auto, dtype=_dtype(dtype or family.dtype), **common)
         model = family.adapter(net.to(target), words, **named)
     if compile and model.net is not None:
         model.net.compile(dynamic=True)
@@ -190,23 +190,23 @@ def _unreachable(source: str) -> RedraftError:
 def _tokenizer(source: str, given: str | None, common: dict[str, Any]) -> Any:
     """The tokenizer, or None if the source is a folder without one."""
     if given is not None:
-        return _pretrained(given, "AutoTokenizer")
+        return pretrained(given, "AutoTokenizer")
     names = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
     if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in names):
         return None
-    return _pretrained(source, "AutoTokenizer", **common)
+    return pretrained(source, "AutoTokenizer", **common)
 
 
 def _amused_parts(source: str, revision: str | None, dtype: Any, device: torch.device) -> list[Any]:
     where = _at(revision)
     kinds = (("UVit2DModel", "transformer"), ("VQModel", "vqvae"))
-    parts = [_pretrained(source, kind, "diffusers", subfolder=at, torch_dtype=dtype, **where) for kind, at in kinds]
-    parts += [_pretrained(source, "CLIPTextModelWithProjection", subfolder="text_encoder", dtype=dtype, **where)]
-    words = _pretrained(source, "CLIPTokenizer", subfolder="tokenizer", **where)
+    parts = [pretrained(source, kind, "diffusers", subfolder=at, torch_dtype=dtype, **where) for kind, at in kinds]
+    parts += [pretrained(source, "CLIPTextModelWithProjection", subfolder="text_encoder", dtype=dtype, **where)]
+    words = pretrained(source, "CLIPTokenizer", subfolder="tokenizer", **where)
     return [*(part.to(device) for part in parts), words]
 
 
-def _pretrained(source: str, kind: str, library: str = "transformers", **settings: Any) -> Any:
+def pretrained(source: str, kind: str, library: str = "transformers", **settings: Any) -> Any:
     """What `kind`.from_pretrained gives, networks ready to evaluate and without gradients.
 
     Raises:

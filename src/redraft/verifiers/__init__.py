@@ -1,0 +1,48 @@
+"""Verifiers score samples: `(samples (B, ...), problems) -> (B,)`, higher is better; any callable that fits is one."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redraft.core.batched import Batched
+    from redraft.core.verifier import Verifier, VerifierError
+    from redraft.verifiers.combined import MeanRank, WeightedSum, held_out
+    from redraft.verifiers.constraints import Metric, likelihood, parses, violations
+    from redraft.verifiers.text import Classifier, Perplexity, cola, formality, sentiment, toxicity, toxicity_held_out
+
+_HOME = {
+    "core.verifier": ("Verifier", "VerifierError"),
+    "core.batched": ("Batched",),
+    "verifiers.combined": ("MeanRank", "WeightedSum", "held_out"),
+    "verifiers.constraints": ("Metric", "likelihood", "parses", "violations"),
+    "verifiers.text": ("Classifier", "Perplexity", "cola", "formality", "sentiment", "toxicity", "toxicity_held_out"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for now: a constraint needs no language model."""
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"redraft.{module}"), name)
+    raise AttributeError(f"module 'redraft.verifiers' has no attribute {name!r}")
+
+
+__all__ = [
+    "Batched",
+    "Classifier",
+    "MeanRank",
+    "Metric",
+    "Perplexity",
+    "Verifier",
+    "VerifierError",
+    "WeightedSum",
+    "cola",
+    "formality",
+    "held_out",
+    "likelihood",
+    "parses",
+    "sentiment",
+    "toxicity",
+    "toxicity_held_out",
+    "violations",
+]
