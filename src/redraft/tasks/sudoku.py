@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,23 +46,13 @@ class Sudoku:
                 cell given.
             swaps: of 'corrupted', how often two cells in different rows and columns are exchanged (SRM's K).
         """
-        if difficulty not in KINDS:
-            raise unknown("difficulty", difficulty, KINDS)
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS)
-        if n < 1:
-            raise RedraftError(f"n is {n}: ask for 1 puzzle or more")
-        made = [_puzzle(seed, split, difficulty, swaps, number) for number in range(n)]
-        boards, given, order, uniform = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
-        solution = boards.long()
-        pictures = glyphs(split, self.mnist, self.reader).draw(solution, uniform)
-        rows = torch.arange(n)[:, None]
-        ids = (((SPLITS[split] * 2**20 + seed) * len(KINDS) + KINDS.index(difficulty)) << 24) + torch.arange(n)
+        made = puzzles(n, seed, split, difficulty, swaps)
+        pictures = glyphs(split, self.mnist, self.reader).draw(made.solution, made.uniform)
         return Problems(
-            ids=ids,
-            x=pictures[rows, order],
-            frozen=given,
-            facts={"solution": solution, "unique": torch.full((n,), difficulty == "extreme")},
+            ids=made.ids,
+            x=pictures[torch.arange(n)[:, None], made.order],
+            frozen=made.given,
+            facts={"solution": made.solution, "unique": torch.full((n,), difficulty == "extreme")},
         )
 
     def evaluate(self, samples: Tensor, problems: Problems) -> dict[str, Tensor]:
@@ -97,6 +87,42 @@ class Sudoku:
     def conflicts(self, samples: Tensor) -> Tensor:
         """Cells (P, 81) that break a rule, for pictures and for verifiers that give blame."""
         return torch.from_numpy(conflicts(self.read(samples)[0].numpy()))
+
+
+class Puzzles(NamedTuple):
+    """Puzzles before anything is drawn: what the tasks with and without pictures share.
+
+    Attributes:
+        ids: (P,).
+        solution: digits 1..9 (P, 81).
+        given: cells (P, 81) that are given.
+        order: (P, 81) where each cell's content comes from; other than 0..80 if corrupted.
+        uniform: numbers (P, 81) in [0, 1) that choose pictures.
+    """
+
+    ids: Tensor
+    solution: Tensor
+    given: Tensor
+    order: Tensor
+    uniform: Tensor
+
+
+def puzzles(n: int, seed: int, split: str, difficulty: str, swaps: int) -> Puzzles:
+    """`n` puzzles; number i follows from (seed, split, difficulty, i) alone. Arguments as for `Sudoku.problems`.
+
+    Raises:
+        RedraftError: an unknown difficulty or split, or no puzzle is asked for.
+    """
+    if difficulty not in KINDS:
+        raise unknown("difficulty", difficulty, KINDS)
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if n < 1:
+        raise RedraftError(f"n is {n}: ask for 1 puzzle or more")
+    made = [_puzzle(seed, split, difficulty, swaps, number) for number in range(n)]
+    boards, given, order, uniform = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
+    ids = (((SPLITS[split] * 2**20 + seed) * len(KINDS) + KINDS.index(difficulty)) << 24) + torch.arange(n)
+    return Puzzles(ids, boards.long(), given, order, uniform)
 
 
 def _puzzle(seed: int, split: str, difficulty: str, swaps: int, number: int) -> tuple[Any, ...]:
