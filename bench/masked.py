@@ -9,22 +9,12 @@ not run again, so that a stopped run goes on. `bench/tables.py` makes docs/maske
 
 from __future__ import annotations
 
-import argparse
-import math
-import os
-import shutil
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
+from cells import Row, load, rows_of, run
 from torch import Tensor
 
 import redraft
@@ -32,13 +22,11 @@ from redraft import IPR, Generate, Sequential, Unmask, preset
 from redraft.core.registry import SAMPLERS as PRESETS
 from redraft.core.state import State
 from redraft.processes.categorical import Draw
-from redraft.report.statistics import student, wilson
 from redraft.samplers.budgets import Remask
 from redraft.samplers.presets import NUCLEUS
 from redraft.samplers.rules import Rule
 from redraft.samplers.scorers import Judge
 
-RESULTS = Path(__file__).parent / "results" / "masked.parquet"
 ROWS = 128  # problems that run together
 FORWARDS = (16, 32, 64, 128, 256)
 DRAWS = {"python": NUCLEUS, "infilling": NUCLEUS, "sudoku-tokens": Draw()}  # one for all samplers of a task
@@ -133,15 +121,6 @@ class Watched:
         return walk
 
 
-@lru_cache(maxsize=2)
-def load(task: str) -> tuple[Any, Any]:
-    """The task and its model."""
-    torch.set_num_threads(1)
-    name = "sudoku-tokens" if task == "sudoku-tokens" else "python"
-    fused = shutil.which("c++") is not None and not torch.cuda.is_available()
-    return redraft.load_task(name), redraft.load_model(name, compile=fused)
-
-
 def problems(task: Any, cell: Cell) -> Any:
     """The problems of a cell; of Sudoku each puzzle twice, to see how much two samples differ."""
     if cell.task == "sudoku-tokens":
@@ -151,10 +130,9 @@ def problems(task: Any, cell: Cell) -> Any:
     return task.problems(cell.n, seed=3, kind=kind)
 
 
-def measure(cell: Cell) -> list[dict[str, Any]]:
-    """The rows of a cell: a mean with its interval for each metric."""
-    began = time.perf_counter()
-    task, model = load(cell.task)
+def measure(cell: Cell) -> list[Row]:
+    """The rows of a cell."""
+    task, model = load("python" if cell.task == "infilling" else cell.task)
     given, method = problems(task, cell), cell.method()
     watched = Watched(method.sampler) if isinstance(method, Generate) else None
     if watched:
@@ -170,11 +148,7 @@ def measure(cell: Cell) -> list[dict[str, Any]]:
     if watched:
         free = (~given.frozen).sum(1).double().mean()
         metrics["redraws a token"] = torch.cat(watched.remasked).double() / free
-    rows = [dict(vars(cell), metric=name, **summary(values)) for name, values in metrics.items()]
-    rows += [
-        dict(vars(cell), metric=k, mean=v, low=v, high=v) for k, v in of_the_set(task, cell, samples, given).items()
-    ]
-    return [row | {"seconds": time.perf_counter() - began} for row in rows]
+    return rows_of(cell, metrics, of_the_set(task, cell, samples, given))
 
 
 def of_the_set(task: Any, cell: Cell, samples: Tensor, given: Any) -> dict[str, float]:
@@ -191,50 +165,9 @@ def of_the_set(task: Any, cell: Cell, samples: Tensor, given: Any) -> dict[str, 
     return diversity(samples) | {"mauve-like": task.mauve(samples, lines)}
 
 
-def summary(values: Tensor) -> dict[str, float]:
-    """Mean and 95 % interval: Wilson's of shares, Student's of other means; NaN left out."""
-    values = values.double()[~values.isnan()] if values.is_floating_point() else values.double()
-    if not len(values):
-        return dict.fromkeys(("mean", "low", "high"), math.nan)
-    share = bool(((values == 0) | (values == 1)).all())
-    low, high = wilson(int(values.sum()), len(values)) if share else student(values.tolist())
-    return {"mean": float(values.mean()), "low": low, "high": high}
-
-
-def stored() -> list[dict[str, Any]]:
-    """The rows there are."""
-    return pq.read_table(RESULTS).to_pylist() if RESULTS.exists() else []
-
-
 def main() -> None:
     """Run the cells of the named groups that are not stored."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="+", help="groups of cells, or 'list'")
-    parser.add_argument("--n", type=int, default=1000, help="samples of a cell")
-    parser.add_argument("--forwards", type=int, nargs="*", default=FORWARDS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    asked = parser.parse_args()
-    known = groups(asked.n)
-    if asked.groups == ["list"]:
-        for name, cells in known.items():
-            print(f"{name:20s} {len(cells):4d} cells, at most {sum(c.n * c.forwards for c in cells):>10,d} evaluations")
-        return
-    rows = stored()
-    done = {(row["task"], row["sampler"], row["forwards"]) for row in rows if row["n"] >= asked.n}
-    cells = [cell for name in asked.groups for cell in known[name] if cell.forwards in asked.forwards]
-    cells = [cell for cell in dict.fromkeys(cells) if (cell.task, cell.sampler, cell.forwards) not in done]
-    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(measure, cell) for cell in cells]):
-            found = future.result()
-            key = tuple(found[0][name] for name in ("task", "sampler", "forwards"))
-            rows = [row for row in rows if (row["task"], row["sampler"], row["forwards"]) != key] + found
-            RESULTS.parent.mkdir(exist_ok=True)
-            pq.write_table(pa.Table.from_pylist(rows), RESULTS)
-            quality = {row["metric"]: row["mean"] for row in found}
-            best = next(name for name in ("parses", "valid") if name in quality)
-            print(
-                *key, f"{best} {quality[best]:.3f}, {quality['nfe']:.0f} NFE, {found[0]['seconds']:.0f} s", flush=True
-            )
+    run("masked", __doc__, groups, measure, lambda cell: cell.forwards, ("parses", "valid", "nfe"), 1000)
 
 
 if __name__ == "__main__":

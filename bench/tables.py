@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
+from cells import stored as stored_cells
 
 from redraft.core.trace import Trace
 from redraft.report.statistics import wilson
@@ -177,9 +177,8 @@ def speed() -> str:
 
 def masked_rows() -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:
     """What bench/masked.py stored: by task, sampler and forwards, the rows by metric."""
-    path = RESULTS / "masked.parquet"
     found: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
-    for row in pq.read_table(path).to_pylist() if path.exists() else ():
+    for row in stored_cells("masked"):
         found.setdefault((row["task"], row["sampler"], row["forwards"]), {})[row["metric"]] = row
     return found
 

@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    refine, masked = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    refine, masked, verified = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names = {}
     exec(compile(refine.replace("n=8", "n=2").replace("iterations=6", "iterations=1"), "README.md", "exec"), names)
     assert (tmp_path / "runs" / "first" / "samples.safetensors").exists()
@@ -20,6 +20,8 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     text, ledger = capsys.readouterr().out.splitlines()
     assert len(eval(text)) == 4
     assert eval(ledger)["spent"]["critic"] > 0
+    exec(compile(verified, "README.md", "exec"), names)
+    assert capsys.readouterr().out.count("tensor(") == 2
 
 
 def test_the_tables_are_what_the_stored_rows_say():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from redraft.samplers import Parallel, Preset, Sequential, Unmask, preset
     from redraft.tasks.load import load_task
     from redraft.tasks.prompts import prompts
+    from redraft.verifiers.load import load_verifier
 
 _HOME = {
     "core.errors": ("RedraftError",),
@@ -49,6 +50,7 @@ _HOME = {
     "models.load": ("load_model",),
     "samplers": ("Parallel", "Preset", "Sequential", "Unmask", "preset"),
     "tasks.load": ("load_task",),
+    "verifiers.load": ("load_verifier",),
     "tasks.prompts": ("prompts",),
 }
 
@@ -97,6 +99,7 @@ __all__ = [
     "guided",
     "load_model",
     "load_task",
+    "load_verifier",
     "preset",
     "prompts",
     "run",

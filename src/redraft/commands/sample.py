@@ -31,6 +31,7 @@ class Sample:
         method: how, with its own options; they come last.
         model: a name from `redraft list`, or a folder that `redraft train` wrote.
         task: a name from `redraft list`.
+        verifier: a name from `redraft list`, for methods that take one.
         n: problems.
         seed: of the problems and of all randomness.
         difficulty: of the problems, if the task knows difficulties.
@@ -45,6 +46,7 @@ class Sample:
     method: Annotated[AnyMethod, tyro.conf.arg(name="")] = field(default_factory=redraft.IPR)
     model: str = "sudoku"
     task: str = "sudoku"
+    verifier: str | None = None
     n: int = 16
     seed: int = 0
     difficulty: str | None = None
@@ -64,15 +66,23 @@ class Sample:
         kind = {"difficulty": self.difficulty} if self.difficulty else {}
         problems = task.problems(self.n, self.seed, **kind)
         budget = redraft.Budget(nfe=self.budget)
+        verifier = redraft.load_verifier(self.verifier, task, model) if self.verifier else None
         result = redraft.run(
-            self.method, model, problems, budget=budget, seed=self.seed, checkpoint=self.checkpoint
-        )  # fmt: skip
+            self.method,
+            model,
+            problems,
+            verifier=verifier,
+            budget=budget,
+            seed=self.seed,
+            checkpoint=self.checkpoint,
+        )
         if self.out:
             result.save(self.out)
         for text in shown(model, result.samples[:8]):
             print(text)
         print(table(task.evaluate(result.samples, problems)))
-        print(f"{result.ledger.nfe.double().mean():.0f} NFE per problem, {result.seconds:.1f} seconds in all")
+        calls = f", {result.ledger.verifier_calls.double().mean():.0f} verifier calls" if verifier else ""
+        print(f"{result.ledger.nfe.double().mean():.0f} NFE{calls} per problem, {result.seconds:.1f} seconds in all")
         return result
 
 
