@@ -251,6 +251,53 @@ def sudoku_tokens() -> str:
     return by_forwards("sudoku-tokens", "valid") + "\n\n" + details("sudoku-tokens", 128, wanted, plain)
 
 
+def reward_cells() -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:
+    """What bench/reward.py stored: by task, method and multiple, the rows by metric."""
+    found: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
+    for row in stored_cells("reward"):
+        found.setdefault((row["task"], row["method"], row["multiple"]), {})[row["metric"]] = row
+    return found
+
+
+def by_multiple(task: str, metric: str) -> str:
+    """One metric: methods down, multiples of the base cost across."""
+    cells = reward_cells()
+    multiples = sorted({m for t, _, m in cells if t == task})
+    methods = sorted({name for t, name, _ in cells if t == task and "=" not in name and " at " not in name})
+    rows = [("method", *(f"{m} x" for m in multiples))]
+    rows += [(name, *(number(cells.get((task, name, m), {}).get(metric)) for m in multiples)) for name in methods]
+    return markdown(rows)
+
+
+def reward_details(task: str, multiple: int, wanted: dict[str, str], keep: Callable[[str], bool]) -> str:
+    """Several metrics at one multiple of the base cost."""
+    rows = [("method", *wanted.values())]
+    for (t, method, m), cell in sorted(reward_cells().items()):
+        if t == task and m == multiple and keep(method):
+            shares = {"parses", "valid", "unique"}
+            rows.append((method, *((percent if w in shares else number)(cell.get(w)) for w in wanted)))
+    return markdown(rows)
+
+
+def reward_task(task: str) -> str:
+    """Reward by compute, and what else changes at 4 times the base cost."""
+    quality = {"parses": "parses, %", "repetition": "repetition", "distinct_4": "distinct-4", "unique": "unique, %"}
+    quality = quality if task == "python" else {"valid": "valid, %"}
+    costs = {"nfe": "NFE", "verifier calls": "verifier calls", "acceptance": "acceptance"}
+    more = reward_details(task, 4, {"reward": "reward"} | quality | costs, lambda name: "=" not in name)
+    return by_multiple(task, "reward") + "\n\nAt 4 times the base cost:\n\n" + more
+
+
+def reward_ablation() -> str:
+    """IterRef with one setting changed, at 4 times the base cost."""
+    wanted = {"reward": "reward", "acceptance": "acceptance", "nfe": "NFE", "verifier calls": "verifier calls"}
+    parts = []
+    for task in ("python", "sudoku-tokens"):
+        table = reward_details(task, 4, wanted, lambda name: name.startswith("iterref"))
+        parts.append(f"`{task}`\n\n{table}")
+    return "\n\n".join(parts)
+
+
 def masked_speed() -> str:
     """What masked samplers cost beside the network."""
     path = RESULTS / "masked_speed.json"
@@ -282,6 +329,9 @@ TABLES = {
     "infilling": infilling,
     "sudoku_tokens": sudoku_tokens,
     "masked_speed": masked_speed,
+    "reward_python": lambda: reward_task("python"),
+    "reward_sudoku": lambda: reward_task("sudoku-tokens"),
+    "reward_ablation": reward_ablation,
 }
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
