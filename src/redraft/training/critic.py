@@ -303,8 +303,7 @@ class TrainCritic:
         train, test = (self._data(model, *part) for part in ((self.rows, "train"), (self.evaluate, "test")))
         critic = self._start(model, train)
         lesson = Lesson(Draw(self.temperature, self.top_p), self.loss, self.on_policy, self.reveal)
-        rate = self.rate or (1e-3 if self.blocks else 1e-2)
-        schedule = Schedule(self.steps, rate, warmup=min(200, 1 + self.steps // 5))
+        schedule = Schedule(self.steps, self._rate, warmup=min(200, 1 + self.steps // 5))
         checkpoint = self.out / "checkpoint.safetensors"
         model = teach(model, critic, train, lesson, schedule, self.batch, self.seed, checkpoint)
         judgement = judged(model, lesson, test, self.seed)
@@ -312,6 +311,10 @@ class TrainCritic:
         extra = {"denoiser": model.digest, "reads": critic.reads, "metrics": judgement.metrics}
         save_critic(critic, self.out, self._card(model, critic, judgement), extra)
         return critic.requires_grad_(False)
+
+    @property
+    def _rate(self) -> float:
+        return self.rate or (1e-3 if self.blocks else 1e-2)
 
     def _data(self, model: TokenModel, rows: int, split: str) -> Tensor:
         """Clean tokens (N, R) of the task."""
@@ -355,8 +358,8 @@ Logits that a token is wrong: {kind}, {count:,} parameters.
 - Data: {self.rows:,} training sequences of the `{self.task}` task, masked to a level t ~ U(0.001, 1) each time; the
   denoiser then draws {shown} (temperature {self.temperature}{nucleus}).{policy}
   A token is wrong if it is not the data's.
-- Loss: {self.loss}. Training: {self.steps:,} AdamW steps of {self.batch} sequences, averaged weights,
-  seed {self.seed}.
+- Loss: {self.loss}. Training: {self.steps:,} AdamW steps of {self.batch} sequences, peak rate {self._rate},
+  averaged weights, seed {self.seed}.
 - Made by `redraft train critic`.
 
 On {self.evaluate} sequences of the test split, made in the same way:
