@@ -19,6 +19,7 @@ from redraft import IterRef, Reward, preset
 from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.ledger import Ledger
 from redraft.core.streams import Streams
+from redraft.samplers import descend
 from redraft.verifiers import violations
 
 RESULTS = Path(__file__).parent / "results" / "reward_speed.json"
@@ -35,12 +36,12 @@ def transcribed(model: Any, given: Any, verifier: Any) -> tuple[int, int]:
         one, stream = state[i : i + 1], streams[i : i + 1]
         walk = method.sampler.init(counted, counted.process.prior(one, one.free, stream), stream)
         for level in method.levels:
-            walk = method._down(counted, walk, level, stream)
+            walk = descend(method.sampler, counted, walk, level, stream)
             for move in range(method.moves):
                 here = stream.fold(f"level {level}").fold(move)
                 moved = one_move(method, counted, walk, level, here, scores)
                 walk, accepted = (moved, accepted + 1) if moved is not None else (walk, accepted)
-        method._down(counted, walk, 0.0, stream)
+        descend(method.sampler, counted, walk, 0.0, stream)
     return accepted, int(ledger.nfe.sum())
 
 

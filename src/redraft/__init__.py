@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from redraft.methods.beam import Beam
     from redraft.methods.best_of_n import BestOfN
     from redraft.methods.blame import Blame, Metropolis
+    from redraft.methods.drafts import DraftThenVerify, Halving
     from redraft.methods.fk import FK
     from redraft.methods.generate import Generate
     from redraft.methods.ipr import IPR
     from redraft.methods.iterref import IterRef
     from redraft.methods.particle_gibbs import ParticleGibbs
+    from redraft.methods.paths import Paths
     from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
     from redraft.methods.svdd import SVDD
     from redraft.methods.value import Reward
+    from redraft.methods.zero_order import ZeroOrder
     from redraft.models.guidance import guided
     from redraft.models.load import load_model
     from redraft.samplers import Parallel, Preset, Sequential, Unmask, preset
@@ -38,13 +41,16 @@ _HOME = {
     "methods.beam": ("Beam",),
     "methods.best_of_n": ("BestOfN",),
     "methods.blame": ("Blame", "Metropolis"),
+    "methods.drafts": ("DraftThenVerify", "Halving"),
     "methods.fk": ("FK",),
     "methods.generate": ("Generate",),
     "methods.ipr": ("IPR",),
     "methods.iterref": ("IterRef",),
     "methods.particle_gibbs": ("ParticleGibbs",),
+    "methods.paths": ("Paths",),
     "methods.svdd": ("SVDD",),
     "methods.value": ("Reward",),
+    "methods.zero_order": ("ZeroOrder",),
     "methods.selection": ("Disagreement", "Sweep", "Uncertainty", "Uniform"),
     "models.guidance": ("guided",),
     "models.load": ("load_model",),
@@ -73,8 +79,10 @@ __all__ = [
     "Blame",
     "Budget",
     "Disagreement",
+    "DraftThenVerify",
     "FK",
     "Generate",
+    "Halving",
     "IPR",
     "IterRef",
     "Ledger",
@@ -83,6 +91,7 @@ __all__ = [
     "Metropolis",
     "Parallel",
     "ParticleGibbs",
+    "Paths",
     "Preset",
     "RedraftError",
     "Result",
@@ -96,6 +105,7 @@ __all__ = [
     "Uniform",
     "Unmask",
     "VERIFIERS",
+    "ZeroOrder",
     "guided",
     "load_model",
     "load_task",

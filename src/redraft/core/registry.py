@@ -92,6 +92,10 @@ METHODS = Registry(
         "fk": "redraft.methods.fk:FK",
         "svdd": "redraft.methods.svdd:SVDD",
         "beam": "redraft.methods.beam:Beam",
+        "zero-order": "redraft.methods.zero_order:ZeroOrder",
+        "paths": "redraft.methods.paths:Paths",
+        "draft-then-verify": "redraft.methods.drafts:DraftThenVerify",
+        "halving": "redraft.methods.drafts:Halving",
         "particle-gibbs": "redraft.methods.particle_gibbs:ParticleGibbs",
     },
 )

@@ -37,9 +37,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.value import Reward, needs_verifier
-from redraft.samplers import AnySampler, Preset, advance
-
-EPS = 1e-6
+from redraft.samplers import AnySampler, Preset, descend
 
 
 @dataclass(frozen=True)
@@ -145,11 +143,11 @@ class IterRef:
         value: Tensor | None = None
         if self.reward.alpha < torch.inf:
             for level in sorted(self.levels, reverse=True):
-                walk = self._down(model, walk, level, base)
+                walk = descend(self.sampler, model, walk, level, base)
                 chain = self._refined(model, walk, None, level, streams.fold(f"level {level}"), verifier)
                 walk, value = chain.walk, chain.value if level == 0 else None
                 accepted, tried = accepted + chain.accepted, tried + self.moves
-        walk = self._down(model, walk, 0.0, base)
+        walk = descend(self.sampler, model, walk, 0.0, base)
         reward = self.reward.of(model, walk.state, verifier) if value is None else value
         rate = accepted / tried.clamp_min(1)
         return Draft(walk.state, 0, {"reward": reward, "acceptance": rate.double()}, {"reward": reward})
@@ -160,14 +158,6 @@ class IterRef:
         chain = self._refined(model, walk, draft.carry.get("reward"), 0.0, here, verifier)
         scores = {"reward": chain.value, "acceptance": chain.accepted / self.moves}
         return Draft(chain.walk.state, draft.number + 1, scores, {"reward": chain.value})
-
-    def _down(self, model: Model, walk: Any, level: float, streams: Streams) -> Any:
-        """The walk come down to `level`."""
-        while True:
-            above = ~walk.done & (self.sampler.level(walk) > level + EPS)
-            if not above.any():
-                return walk
-            walk = walk.put(above, advance(self.sampler, model, walk[above], streams[above]))
 
     def _refined(
         self, model: Model, walk: Any, value: Tensor | None, level: float, streams: Streams, verifier: Verifier
@@ -186,7 +176,7 @@ class IterRef:
         """`number` draws of K(x, .) for each row, side by side."""
         slots = streams.split(number)
         up = self.sampler.rewind(model, walk.repeat(number), min(1.0, level + self.distance), slots.fold("noise"))
-        return self._down(model, up, level, slots.fold("walk"))
+        return descend(self.sampler, model, up, level, slots.fold("walk"))
 
     def _one_by_one(self, model: Model, chain: Chain, level: float, streams: Streams, verifier: Verifier) -> Chain:
         """Metropolis moves, a = 0: rows that need candidates draw them together, then each row tries its next."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from redraft.samplers.base import Sampler, advance, sample
+from redraft.samplers.base import Sampler, advance, descend, sample
 from redraft.samplers.parallel import Parallel
 from redraft.samplers.presets import Preset, preset
 from redraft.samplers.sequential import Sequential
@@ -13,4 +13,15 @@ if TYPE_CHECKING:
 else:  # those that a command line can spell
     AnySampler = Sequential | Parallel | Preset
 
-__all__ = ["AnySampler", "Parallel", "Preset", "Sampler", "Sequential", "Unmask", "advance", "preset", "sample"]
+__all__ = [
+    "AnySampler",
+    "Parallel",
+    "Preset",
+    "Sampler",
+    "Sequential",
+    "Unmask",
+    "advance",
+    "descend",
+    "preset",
+    "sample",
+]

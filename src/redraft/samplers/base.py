@@ -65,6 +65,15 @@ def advance(sampler: Sampler, model: Model, walk: Any, streams: Streams) -> Any:
     return walk.put(going, sampler.step(model, walk[going], streams[going])) if going.any() else walk
 
 
+def descend(sampler: Sampler, model: Model, walk: Any, level: float, streams: Streams) -> Any:
+    """The walk come down to `level`, or to the next level of its grid below."""
+    while True:
+        above = ~walk.done & (sampler.level(walk) > level + 1e-6)
+        if not above.any():
+            return walk
+        walk = walk.put(above, advance(sampler, model, walk[above], streams[above]))
+
+
 def sample(sampler: Sampler, model: Model, state: State, streams: Streams) -> State:
     """Walk every row to its end; a row that arrives leaves the batch, so it costs nothing more."""
     walk = sampler.init(model, state, streams)

@@ -1,0 +1,146 @@
+"""Spend less on candidates that will not win: drafts at few steps, or halving the field on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft
+from redraft.core.streams import Streams
+from redraft.methods.value import Reward, needs_verifier
+from redraft.samplers import AnySampler, Parallel, descend, sample
+
+
+@dataclass(frozen=True)
+class DraftThenVerify:
+    """Sample all candidates at few steps, then the best again in full, from the same noise.
+
+    Attributes:
+        candidates: of each problem.
+        finalists: of these, sampled in full.
+        draft: the sampler of the drafts.
+        sampler: the sampler of the finalists.
+    """
+
+    candidates: int = 16
+    finalists: int = 2
+    draft: AnySampler = field(default_factory=lambda: Parallel(8))
+    sampler: AnySampler = field(default_factory=Parallel)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if not 1 <= self.finalists <= self.candidates:
+            raise RedraftError(
+                f"finalists is {self.finalists}: it must lie between 1 and {self.candidates}, the candidates"
+            )
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """One draft."""
+        verifier = needs_verifier(verifier, "draft-then-verify")
+        if draft.number < 0:
+            slots, many = streams.split(self.candidates), draft.state.repeat(self.candidates)
+            noisy = model.process.prior(many, many.free, slots.fold("prior"))
+            rough = sample(self.draft, model, noisy, slots.fold("initial"))
+            chosen = best_rows(verifier(model.decode(rough.x), rough.problem), self.candidates, self.finalists)
+            final = sample(self.sampler, model, noisy[chosen], slots[chosen].fold("initial"))
+            rewards = verifier(model.decode(final.x), final.problem).double()
+            winner = best_rows(rewards, self.finalists, 1)
+            yield Draft(final[winner], 0, {"reward": rewards[winner]})
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the draft can take."""
+        regions = draft.state.free.sum(1)
+        return self.candidates * self.draft.nfe(regions) + self.finalists * self.sampler.nfe(regions)
+
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """Verifier rows (B,) of the draft."""
+        return torch.full((len(draft),), self.candidates + self.finalists)
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return 1
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Successive halving: at each level the better part of the candidates goes on, judged by previews.
+
+    Jamieson, Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", 2016, with the clean
+    prediction at a level of noise in place of a partly trained model.
+
+    Attributes:
+        candidates: of each problem, at the start.
+        levels: at which candidates are judged.
+        kept: share of them that goes on at each level.
+        sampler: the base.
+    """
+
+    candidates: int = 16
+    levels: tuple[float, ...] = (0.7, 0.5, 0.3)
+    kept: float = 0.5
+    sampler: AnySampler = field(default_factory=Parallel)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.candidates < 1 or not 0 < self.kept < 1 or not all(0 < level < 1 for level in self.levels):
+            given = f"candidates={self.candidates}, kept={self.kept}, levels={self.levels}"
+            raise RedraftError(f"halving needs 1 candidate or more, and kept and levels inside (0, 1), not {given}")
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """One draft."""
+        verifier = needs_verifier(verifier, "successive halving")
+        if not self.sampler.by_level:
+            raise RedraftError("successive halving judges walks on their way: use Parallel or a masked sampler")
+        if draft.number < 0:
+            yield self._run(model, draft, streams, verifier)
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the draft can take."""
+        steps = self.sampler.nfe(draft.state.free.sum(1))
+        total, above = torch.zeros_like(steps), 1.0
+        for size, level in zip(self._sizes(), (*sorted(self.levels, reverse=True), 0.0), strict=True):
+            total, above = total + size * (((above - level) * steps).ceil().long() + 1), level
+        return total
+
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """Verifier rows (B,) of the draft."""
+        return torch.full((len(draft),), sum(self._sizes()))
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return 1
+
+    def _sizes(self) -> list[int]:
+        """Candidates of each stretch of the walk."""
+        sizes = [self.candidates]
+        for _ in self.levels:
+            sizes.append(max(1, ceil(sizes[-1] * self.kept)))
+        return sizes
+
+    def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        slots, many = streams.split(self.candidates), draft.state.repeat(self.candidates)
+        walk = self.sampler.init(model, model.process.prior(many, many.free, slots.fold("prior")), slots)
+        sizes = self._sizes()
+        for size, following, level in zip(sizes, sizes[1:], sorted(self.levels, reverse=True), strict=False):
+            walk = descend(self.sampler, model, walk, level, slots.fold("initial"))
+            here = slots.fold("value").fold(f"level {level}")
+            walk, value = Reward().value(self.sampler, model, walk, here, verifier)
+            chosen = best_rows(value, size, following)
+            walk, slots = walk[chosen], slots[chosen]
+        walk = descend(self.sampler, model, walk, 0.0, slots.fold("initial"))
+        rewards = verifier(model.decode(walk.state.x), walk.state.problem).double()
+        winner = best_rows(rewards, sizes[-1], 1)
+        return Draft(walk.state[winner], 0, {"reward": rewards[winner]})
+
+
+def best_rows(scores: Tensor, size: int, number: int) -> Tensor:
+    """Rows (P * number,) of the best of each `size` rows that lie side by side, best first."""
+    places = scores.view(-1, size).topk(number, 1).indices
+    return (places + torch.arange(len(places), device=scores.device)[:, None] * size).flatten()

@@ -1,0 +1,107 @@
+"""Search over paths: noise is added again on the way, and the paths whose previews a verifier likes go on.
+
+Ma et al., "Inference-time scaling for diffusion models beyond scaling denoising steps", 2025,
+https://arxiv.org/abs/2501.09732.
+
+    walk N noises down to a level;  repeat: noise each path M ways up by `forward`, walk each down by `backward`,
+    keep the N whose clean predictions score best;  until the level is 0, then take the best sample
+
+It needs backward > forward. The defaults are the values that the paper's appendix reports (0.11, 0.78, 0.81).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft
+from redraft.core.streams import Streams
+from redraft.methods.drafts import best_rows
+from redraft.methods.value import Reward, needs_verifier
+from redraft.samplers import AnySampler, Parallel, descend
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Widen and prune paths.
+
+    Attributes:
+        paths: N, kept of each problem.
+        width: M noises of each path in a round.
+        level: at which the search begins.
+        forward: levels that a path is noised up.
+        backward: levels that it is walked down again.
+        draws: clean samples a preview is valued by, of models that draw them.
+        sampler: the base.
+    """
+
+    paths: int = 2
+    width: int = 4
+    level: float = 0.11
+    forward: float = 0.78
+    backward: float = 0.81
+    draws: int = 1
+    sampler: AnySampler = field(default_factory=Parallel)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.paths < 1 or self.width < 1:
+            raise RedraftError(f"paths is {self.paths} and width {self.width}: both must be 1 or more")
+        if not 0 < self.forward < self.backward <= 1 or not 0 < self.level < 1:
+            given = f"level={self.level}, forward={self.forward}, backward={self.backward}"
+            raise RedraftError(f"a search over paths needs 0 < forward < backward <= 1 and 0 < level < 1, not {given}")
+
+    @property
+    def rounds(self) -> int:
+        """How often paths are widened until the level is 0."""
+        return ceil(self.level / (self.backward - self.forward) - 1e-9)
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """One draft."""
+        verifier = needs_verifier(verifier, "search over paths")
+        if not self.sampler.by_level:
+            raise RedraftError("a search over paths takes walks up on their way: use Parallel or a masked sampler")
+        if draft.number < 0:
+            yield self._run(model, draft, streams, verifier)
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """The most network rows (B,) that the draft can take."""
+        steps = self.sampler.nfe(draft.state.free.sum(1))
+        widened = self.rounds * self.width * ((self.backward * steps).ceil().long() + 2)
+        return self.paths * (steps + widened)
+
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """The most verifier rows (B,) that the draft can take."""
+        return torch.full((len(draft),), self.paths * (self.rounds * self.width * self.draws + 1))
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return 1
+
+    def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        reward, slots = Reward(draws=self.draws), streams.split(self.paths)
+        many = draft.state.repeat(self.paths)
+        walk = self.sampler.init(model, model.process.prior(many, many.free, slots.fold("prior")), slots)
+        walk = descend(self.sampler, model, walk, self.level, slots.fold("initial"))
+        for number in range(self.rounds):
+            here, level = slots.fold("round").fold(number).split(self.width), self.level_after(number)
+            up = min(1.0, self.level_after(number - 1) + self.forward)
+            wide = self.sampler.rewind(model, walk.repeat(self.width), up, here.fold("noise"))
+            wide = descend(self.sampler, model, wide, level, here.fold("walk"))
+            wide, value = reward.value(self.sampler, model, wide, here.fold("value"), verifier)
+            walk = wide[best_rows(value, self.paths * self.width, self.paths)]
+        rewards = verifier(model.decode(walk.state.x), walk.state.problem).double()
+        winner = best_rows(rewards, self.paths, 1)
+        scores = {"reward": rewards[winner], "mean_reward": rewards.view(-1, self.paths).mean(1)}
+        return Draft(walk.state[winner], 0, scores)
+
+    def level_after(self, number: int) -> float:
+        """The level after round `number`, counted from 0; the first level after round -1."""
+        return max(0.0, self.level - (number + 1) * (self.backward - self.forward)) if number + 1 < self.rounds else 0.0

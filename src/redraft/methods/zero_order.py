@@ -1,0 +1,149 @@
+"""Zero-order search for the noise that a verifier likes best.
+
+Ma, Tong, Jia, Hu, Su, Zhang, Yang, Li, Jaakkola, Jia, Xie, "Inference-time scaling for diffusion models beyond scaling
+denoising steps", 2025, https://arxiv.org/abs/2501.09732.
+
+    n <- noise;  repeat: draw N neighbours of n at a fixed distance, sample from each, n <- the noise of the best
+
+The paper leaves the distance open. Here a neighbour has the pivot's norm and a given cosine to it, as in what its first
+author gave to a public implementation: |n| (c u + sqrt(1 - c^2) w), u = n / |n|, w a random unit vector orthogonal to
+u. The pivot is scored once, and stays unless a neighbour beats it. Every walk of a problem draws the same noise on its
+way, so that noise to sample is a fixed map for stochastic samplers too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
+from redraft.core.model import Model
+from redraft.core.state import Draft, State, expand
+from redraft.core.streams import Streams
+from redraft.methods.value import needs_verifier
+from redraft.samplers import AnySampler, Parallel, sample
+
+
+@dataclass(frozen=True)
+class ZeroOrder:
+    """Walk through noise space, from one noise to the best of its neighbours.
+
+    Attributes:
+        rounds: after the first sample.
+        neighbours: N, of each round.
+        cosine: of a neighbour to the pivot, in [0, 1): near 1 is near.
+        decay: factor on 1 - cosine from round to round; 1 keeps the distance.
+        patience: rounds without a better sample after which the search begins anew elsewhere; None never does.
+        sampler: from noise to samples.
+    """
+
+    rounds: int = 8
+    neighbours: int = 4
+    cosine: float = 0.95
+    decay: float = 1.0
+    patience: int | None = None
+    sampler: AnySampler = field(default_factory=Parallel)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.rounds < 0 or self.neighbours < 1:
+            raise RedraftError(f"rounds is {self.rounds} and neighbours {self.neighbours}: 0 or more, and 1 or more")
+        if not 0 <= self.cosine < 1 or not 0 < self.decay <= 1:
+            raise RedraftError(f"cosine is {self.cosine} and decay {self.decay}: in [0, 1), and in (0, 1]")
+        if self.patience is not None and self.patience < 1:
+            raise RedraftError(f"patience is {self.patience}: it must be 1 or more, or None")
+
+    def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
+        """The sample of the first noise, then the best so far after each round."""
+        verifier = needs_verifier(verifier, "zero-order search")
+        continuous(model, "zero-order search")
+        if draft.number >= 0 and "noise" not in draft.carry:
+            raise RedraftError("zero-order search moves noise: it cannot begin from finished samples")
+        while draft.number < self.rounds:
+            draft = (self._first if draft.number < 0 else self._round)(model, draft, streams, verifier)
+            yield draft
+
+    def nfe(self, model: Model, draft: Draft) -> Tensor:
+        """Network rows (B,) of the next draft."""
+        return self.sampler.nfe(draft.state.free.sum(1)) * (self.neighbours if draft.number >= 0 else 1)
+
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """Verifier rows (B,) of the next draft."""
+        return torch.full((len(draft),), self.neighbours if draft.number >= 0 else 1)
+
+    def total(self) -> int:
+        """Drafts in all."""
+        return self.rounds + 1
+
+    def _first(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
+        state = sample(self.sampler, model, noisy, streams.fold("initial"))
+        reward = verifier(model.decode(state.x), state.problem).double()
+        zero = torch.zeros_like(reward)
+        return Draft(state, 0, {"reward": reward}, carried(noisy.x, reward, reward, zero))
+
+    def _round(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        here, carry = streams.fold("round").fold(draft.number), draft.carry
+        noisy = self._around(model, draft, here)
+        drawn = sample(self.sampler, model, noisy, streams.fold("initial").repeat(self.neighbours))
+        rewards = verifier(model.decode(drawn.x), drawn.problem).double().view(-1, self.neighbours)
+        found, place = rewards.max(1)
+        rows = place + torch.arange(len(draft), device=place.device) * self.neighbours
+        begun = self._anew(carry)
+        moved = begun | (found > carry["pivot"])
+        noise = torch.where(expand(moved[:, None], noisy.x), noisy.x[rows], carry["noise"])
+        pivot = torch.where(moved, found, carry["pivot"])
+        better = found > carry["reward"]
+        state = draft.state.put(better, drawn[rows[better]]) if better.any() else draft.state
+        reward = torch.where(better, found, carry["reward"])
+        idle = torch.where(moved, 0.0, carry["idle"] + 1)
+        scores = {"reward": reward, "mean_reward": rewards.mean(1), "moved": moved.double()}
+        return Draft(state, draft.number + 1, scores, carried(noise, reward, pivot, idle))
+
+    def _anew(self, carry: dict[str, Tensor]) -> Tensor:
+        """Problems (B,) that begin anew, from noises that have nothing to do with their pivots."""
+        return (
+            torch.zeros_like(carry["idle"], dtype=torch.bool) if not self.patience else carry["idle"] >= self.patience
+        )
+
+    def _around(self, model: Model, draft: Draft, streams: Streams) -> State:
+        """Neighbours of each pivot, side by side, at pure noise."""
+        many, slots = draft.state.repeat(self.neighbours), streams.split(self.neighbours)
+        fresh: State = model.process.prior(many, many.free, slots.fold("neighbour"))
+        pivot = draft.carry["noise"].repeat_interleave(self.neighbours, 0)
+        cosine = 1 - (1 - self.cosine) * self.decay**draft.number
+        near = neighbour(pivot, fresh.x, many.free, cosine)
+        begun = self._anew(draft.carry).repeat_interleave(self.neighbours)[:, None]
+        return fresh.to(torch.where(expand(begun, near), fresh.x, near), fresh.t)
+
+
+def neighbour(pivot: Tensor, fresh: Tensor, free: Tensor, cosine: float) -> Tensor:
+    """Noise (B, R, *region) of the norm of `pivot` and with `cosine` to it, in the plane of `pivot` and `fresh` noise.
+
+    Regions that are not `free` (B, R) stay as they are in `pivot`.
+    """
+    where = expand(free, pivot).to(pivot)
+    n, v = ((noise * where).flatten(1).double() for noise in (pivot, fresh))
+    norm = n.norm(dim=1, keepdim=True)
+    u = n / norm
+    w = v - (v * u).sum(1, keepdim=True) * u
+    w = w / w.norm(dim=1, keepdim=True)
+    moved = norm * (cosine * u + (1 - cosine**2) ** 0.5 * w)
+    return torch.where(where.bool(), moved.view(pivot.shape).to(pivot), pivot)
+
+
+def carried(noise: Tensor, reward: Tensor, pivot: Tensor, idle: Tensor) -> dict[str, Tensor]:
+    """What the search remembers: the pivot and its reward, the best reward, and rounds since the pivot moved."""
+    return {"noise": noise, "reward": reward, "pivot": pivot, "idle": idle}
+
+
+def continuous(model: Model, method: str) -> None:
+    """Raise the error for models whose noise is no vector."""
+    if "tokens" in model.offers:
+        raise RedraftError(
+            f"{method} moves through Gaussian noise; {model.name!r} masks tokens: use BestOfN or IterRef"
+        )
