@@ -18,7 +18,7 @@ from cells import Row, load, rows_of, run
 from torch import Tensor
 
 import redraft
-from redraft import IPR, Generate, Sequential, Unmask, preset
+from redraft import IPR, Generate, Unmask, preset
 from redraft.core.registry import SAMPLERS as PRESETS
 from redraft.core.state import State
 from redraft.processes.categorical import Draw
@@ -43,19 +43,14 @@ def named(name: str, **settings: Any) -> Make:
     return make
 
 
-def refined(forwards: int, draw: Draw) -> IPR:
-    """Half of the forwards for an ancestral draft, the rest for four redraws of a quarter of the tokens."""
-    first, again = (
-        preset("ancestral", steps=forwards // 2, draw=draw),
-        preset("ancestral", steps=forwards // 8, draw=draw),
-    )
-    return IPR(4, 0.25, initial=first, refine=again)
+def refined(name: str) -> Make:
+    """IPR: half of the forwards for a draft by a preset, the rest for four redraws of a quarter of the tokens by it."""
 
+    def make(forwards: int, draw: Draw) -> IPR:
+        first, again = (preset(name, steps=forwards // part, draw=draw) for part in (2, 8))
+        return IPR(4, 0.25, initial=first, refine=again)
 
-def refined_in_order(forwards: int, draw: Draw) -> IPR:
-    """As `refined`, but each redraw goes by the network's uncertainty, several tokens at a time."""
-    again = Sequential(1, regions_per_block=max(1, -(-16 // (forwards // 8))))
-    return replace(refined(forwards, draw), refine=again)
+    return make
 
 
 def critic_under_remdm(forwards: int, draw: Draw) -> Generate:
@@ -65,11 +60,23 @@ def critic_under_remdm(forwards: int, draw: Draw) -> Generate:
 
 
 SAMPLERS: dict[str, Make] = {name: named(name) for name in PRESETS if name != "halton"}  # for pictures
-SAMPLERS |= {"halton": named("halton", height=1)} | {"ipr": refined, "ipr by uncertainty": refined_in_order}
+SAMPLERS |= {"halton": named("halton", height=1)} | {f"ipr, {name}": refined(name) for name in ("ancestral", "entropy")}
 SAMPLERS |= {"critic under remdm-cap": critic_under_remdm}
 SAMPLERS.pop("llada2")  # there are no blocks in lines, nor in boards
 SAMPLERS["llada"] = named("llada", block=None)  # lines are shorter than two of its blocks
-MAIN = ("ancestral", "remdm-cap", "remdm-loop", "star+", "star-loop", "g-star+", "g-star-loop", "p2", "prism", "ipr")
+MAIN = {
+    "ancestral",
+    "entropy",
+    "remdm-cap",
+    "remdm-loop",
+    "star+",
+    "star-loop",
+    "g-star+",
+    "g-star-loop",
+    "p2",
+    "prism",
+}
+MAIN |= {"ipr, ancestral", "ipr, entropy"}
 ABLATION: dict[str, Make] = {
     **{f"g-star+ on={on}": named("g-star+", on=on) for on in (0.1, 0.2, 0.3, 0.5, 0.7)},
     **{f"star+ on={on}": named("star+", on=on) for on in (0.1, 0.2, 0.5, 0.7)},
