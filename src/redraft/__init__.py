@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from redraft.methods.zero_order import ZeroOrder
     from redraft.models.guidance import guided
     from redraft.models.load import load_model
-    from redraft.samplers import Parallel, Preset, Sequential, Unmask, preset
+    from redraft.samplers import Parallel, Preset, Scheduled, Sequential, Unmask, preset
     from redraft.tasks.load import load_task
     from redraft.tasks.prompts import prompts
     from redraft.verifiers.load import load_verifier
@@ -54,7 +54,7 @@ _HOME = {
     "methods.selection": ("Disagreement", "Sweep", "Uncertainty", "Uniform"),
     "models.guidance": ("guided",),
     "models.load": ("load_model",),
-    "samplers": ("Parallel", "Preset", "Sequential", "Unmask", "preset"),
+    "samplers": ("Parallel", "Preset", "Scheduled", "Sequential", "Unmask", "preset"),
     "tasks.load": ("load_task",),
     "verifiers.load": ("load_verifier",),
     "tasks.prompts": ("prompts",),
@@ -98,6 +98,7 @@ __all__ = [
     "Reward",
     "SAMPLERS",
     "SVDD",
+    "Scheduled",
     "Sequential",
     "Sweep",
     "TASKS",

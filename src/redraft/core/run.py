@@ -191,7 +191,7 @@ class _Session:
         fits = self._fits()
         if self.draft.number < 0 and not fits.all():
             short = self.draft[~fits]
-            problem, need = int(self.problems.ids[short.state.problem[0]]), int(self.method.nfe(self.model, short)[0])
+            problem, need = int(self.problems.ids[short.state.problem[0]]), int(self._most(short)[0])
             raise RedraftError(
                 f"the budget of {self.budget} is too small for one draft of problem {problem}, which takes {need} NFE"
             )
@@ -225,17 +225,20 @@ class _Session:
         rows = self.draft.state.problem.cpu()
         fits = torch.ones(len(rows), dtype=torch.bool)
         if self.budget.nfe is not None:
-            fits &= self.ledger.nfe[rows] + self.method.nfe(self.model, self.draft).cpu() <= self.budget.nfe
+            fits &= self.ledger.nfe[rows] + self._most(self.draft) <= self.budget.nfe
         if self.budget.verifier_calls is not None:
             calls = getattr(self.method, "verifier_calls", _one_call)(self.model, self.draft).cpu()
             fits &= self.ledger.verifier_calls[rows] + calls <= self.budget.verifier_calls
         return fits
 
+    def _most(self, draft: Draft) -> Tensor:
+        """The most evaluations (B,) that the next draft can take, guidance included."""
+        return self.method.nfe(self.model, draft).cpu() * getattr(self.model, "nfe_per_row", 1)
+
     def _record(self, draft: Draft, scores: dict[str, Tensor]) -> bool:
         """Write the draft into the trace and show it; whether it is to be the last."""
         rows = draft.state.problem.cpu()
-        samples = self.model.decode(draft.state.x)
-        metrics = self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+        metrics = self.evaluate(self.model.decode(draft.state.x), self.problems[rows]) if self.evaluate else {}
         self.trace.append(
             problem=self.problems.ids[rows],
             draft=torch.full_like(rows, draft.number),

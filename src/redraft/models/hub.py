@@ -15,7 +15,9 @@ from typing import Any
 import torch
 
 from redraft.core.errors import RedraftError, require, unknown
+from redraft.models import pipeline
 from redraft.models.adapters import images, text
+from redraft.models.pipeline import PipelineModel
 from redraft.models.tokens import TokenModel
 from redraft.models.weights import pick_device, read_config
 
@@ -69,7 +71,7 @@ def load(
     revision: str | None = None,
     tokenizer: str | None = None,
     **options: Any,
-) -> TokenModel:
+) -> TokenModel | PipelineModel:
     """The model in a folder or on the hub.
 
     Args:
@@ -80,7 +82,8 @@ def load(
         dtype: of the weights, such as 'bfloat16'; as stored when not given.
         revision: branch, tag or commit on the hub.
         tokenizer: where the tokenizer is, if not with the weights.
-        options: the adapter's own, such as `length` or `mask`.
+        options: the adapter's own, such as `length` or `mask`; of a pipeline of diffusers see
+            `redraft.models.pipeline.adapt`.
 
     Raises:
         RedraftError: the source cannot be reached or read, its architecture is not supported, it needs code of its own
@@ -90,6 +93,8 @@ def load(
     target = pick_device(device)
     architecture = _architecture(source, revision)
     named = {"name": _name(source)} | options
+    if architecture.endswith("Pipeline") and architecture != AMUSED:
+        return pipeline.load(source, target, compile, dtype=_dtype(dtype), revision=revision, **named)
     if architecture == AMUSED:
         _known(images.amused, options)
         model = images.amused(*_amused_parts(source, revision, _dtype(dtype), target), **named)
@@ -133,7 +138,7 @@ def _family(source: str, architecture: str) -> Family:
         return MASKED_LM
     raise RedraftError(
         f"{source!r} is a {architecture or 'model of no stated architecture'}, which is not supported; these are: "
-        f"{', '.join([*FAMILIES, AMUSED])} and every ...ForMaskedLM of transformers"
+        f"{', '.join([*FAMILIES, AMUSED])} and every ...ForMaskedLM of transformers, and pipelines of diffusers"
     )
 
 

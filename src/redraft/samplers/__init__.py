@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from redraft.samplers.base import Sampler, advance, descend, sample
 from redraft.samplers.parallel import Parallel
 from redraft.samplers.presets import Preset, preset
+from redraft.samplers.scheduled import Scheduled
 from redraft.samplers.sequential import Sequential
 from redraft.samplers.unmask import Unmask
 
@@ -18,6 +19,7 @@ __all__ = [
     "Parallel",
     "Preset",
     "Sampler",
+    "Scheduled",
     "Sequential",
     "Unmask",
     "advance",

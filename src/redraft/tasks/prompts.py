@@ -11,6 +11,7 @@ from redraft.core.errors import RedraftError
 from redraft.core.task import Problems
 
 if TYPE_CHECKING:
+    from redraft.models.pipeline import PipelineModel
     from redraft.models.tokens import TokenModel
 
 Row = list[int | None]
@@ -18,7 +19,7 @@ Row = list[int | None]
 
 
 def prompts(
-    model: TokenModel,
+    model: TokenModel | PipelineModel,
     texts: Sequence[Any],
     new_tokens: int | None = None,
     *,
@@ -29,12 +30,13 @@ def prompts(
     """One problem for each of `texts`, number i with the id i.
 
     For a language model the prompts are given and stand on the right of `cond["visible"]` (P, R), which is false at
-    padding; new tokens follow, then what the model expects at the end of a text. For a model of pictures all tokens are
-    free and `cond` holds what the network is conditioned on.
+    padding; new tokens follow, then what the model expects at the end of a text. For a model of pictures all tokens, or
+    the latents, are free and `cond` holds what the network is conditioned on: prompts are encoded here, once.
 
     Args:
         model: what the problems are for.
-        texts: prompts; class numbers for a model that is conditioned on classes.
+        texts: prompts; class numbers for a model that is conditioned on classes; for a diffusers pipeline also dicts of
+            embeddings (1, ...) by the names of its arguments.
         new_tokens: how many tokens to write after each prompt; by default 64, or as many as fit after the longest
             prompt where the model's length is fixed.
         infill: write in place of every `marker` instead, one token each.
@@ -64,12 +66,12 @@ def prompts(
     return _padded(model, rows, texts, codec.padding)
 
 
-def _conditioned(model: TokenModel, texts: Sequence[Any], codec: Any) -> Problems:
-    shape = (len(texts), model.length or 0)
+def _conditioned(model: TokenModel | PipelineModel, texts: Sequence[Any], codec: Any) -> Problems:
+    shape = (len(texts), *(n or 0 for n in model.shape))
     return Problems(
         ids=torch.arange(len(texts)),
-        x=torch.zeros(shape, dtype=torch.int64),
-        frozen=torch.zeros(shape, dtype=torch.bool),
+        x=torch.zeros(shape, dtype=getattr(model, "dtype", torch.int64)),
+        frozen=torch.zeros(shape[:2], dtype=torch.bool),
         cond={key: value.cpu() for key, value in codec.condition(texts).items()},
         facts={"prompt": list(texts)},
     )
@@ -86,7 +88,7 @@ def _with_gaps(text: str, marker: str, codec: Any) -> Row:
     return [*row, None, *codec.encode(others[-1])]
 
 
-def _room(model: TokenModel, given: int, new_tokens: int | None) -> int:
+def _room(model: Any, given: int, new_tokens: int | None) -> int:
     """How many new tokens each row has, for `given` tokens in the longest."""
     if new_tokens is None:
         new_tokens = 64 if model.length is None else model.length - given
@@ -95,7 +97,7 @@ def _room(model: TokenModel, given: int, new_tokens: int | None) -> int:
     return new_tokens
 
 
-def _padded(model: TokenModel, rows: list[Row], texts: list[str], padding: int) -> Problems:
+def _padded(model: Any, rows: list[Row], texts: list[str], padding: int) -> Problems:
     length = model.length or max(map(len, rows))
     longest = max(map(len, rows))
     if longest > length:

@@ -1,0 +1,225 @@
+"""The walk of a diffusers pipeline by its own scheduler, which can stop at any step and go on from any.
+
+A scheduler keeps its solver's history in its attributes. Here each row has its own copy of whatever a step has changed,
+so rows can be reordered, repeated and sent back, and stand at different steps in one batch. What a scheduler draws
+comes from the rows' streams.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError
+from redraft.core.model import Model, demand
+from redraft.core.rows import Rows
+from redraft.core.state import Prediction, State, expand
+from redraft.core.streams import Streams
+from redraft.models.pipeline import Schedule
+from redraft.models.probe import Draws
+
+Memory = dict[str, Any]
+"""What a step changed in a scheduler, of one row: tensors (1, *latent), numbers, and lists of both."""
+
+
+@dataclass(frozen=True)
+class ScheduledWalk(Rows):
+    """A walk along a pipeline's schedule.
+
+    Attributes:
+        state: where the rows are.
+        step: steps done (B,).
+        steps: steps in all (B,).
+        memory: of the solver, by rows; empty at its start.
+        prediction: of the network for `state`, if it was looked at.
+    """
+
+    state: State
+    step: Tensor
+    steps: Tensor
+    memory: list[Memory] = field(default_factory=list)
+    prediction: Prediction | None = None
+
+    @property
+    def done(self) -> Tensor:
+        """Rows (B,) that have arrived."""
+        return self.step >= self.steps
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """The pipeline's own schedule and solver.
+
+    Attributes:
+        steps: how many, one network evaluation each.
+    """
+
+    steps: int = 50
+    by_level = True
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if self.steps < 1:
+            raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
+
+    def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
+        """The most network rows (B,) of a walk over `regions` (B,) noisy regions, not counting guidance."""
+        return (regions > 0) * self.steps
+
+    def init(self, model: Model, state: State, streams: Streams) -> ScheduledWalk:
+        """The walk at its start; a row that begins on its way is noised up to the schedule's next level."""
+        schedule = self._schedule(model)
+        t = state.t[:, 0]
+        step = torch.where(t > 0, _step_at(schedule, t), self.steps)
+        up = self._noised(model, state, step, streams.fold("begin"))
+        pure = expand((t >= 1)[:, None], state.x)
+        x = torch.where(pure, state.x * (schedule.start / schedule.scales[0].to(state.x)), up.x)
+        return self._at(up.to(x, up.t), step)
+
+    def look(self, model: Model, walk: ScheduledWalk) -> ScheduledWalk:
+        """The walk with the network's prediction for its state, which its next step then uses."""
+        return walk if walk.prediction else replace(walk, prediction=model.predict(walk.state))
+
+    def step(self, model: Model, walk: ScheduledWalk, streams: Streams) -> ScheduledWalk:
+        """One step: one network evaluation."""
+        schedule, state = self._schedule(model), walk.state
+        prediction = walk.prediction or model.predict(state)
+        output: Tensor = model.output(state, prediction)  # type: ignore[attr-defined]
+        x, memory = state.x.clone(), list(walk.memory)
+        noise = streams.fold("scheduled").fold(walk.step)
+        for rows in _alike(walk):
+            k = int(walk.step[rows[0]])
+            given = [walk.memory[i] for i in rows.tolist()]
+            after, kept = _stepped(schedule, k, output[rows], state.x[rows], given, noise[rows])
+            x[rows] = after.to(x)
+            for i, row in enumerate(rows.tolist()):
+                memory[row] = kept[i]
+        t = schedule.levels.to(state.t)[walk.step + 1][:, None]
+        return ScheduledWalk(state.to(x, t), walk.step + 1, walk.steps, memory)
+
+    def level(self, walk: ScheduledWalk) -> Tensor:
+        """Level of noise (B,) that each row has come down to."""
+        return walk.state.t.amax(1).double()
+
+    def arrived(self, model: Model, state: State) -> ScheduledWalk:
+        """The walk at its end, of a clean state that may be walked again from any level."""
+        clean = state.to(state.x, torch.zeros_like(state.t))
+        return self._at(clean, torch.full_like(state.problem, self.steps))
+
+    def rewind(self, model: Model, walk: ScheduledWalk, level: float, streams: Streams) -> ScheduledWalk:
+        """The walk noised back up to `level`, or to the next level of the schedule above, its solver begun anew."""
+        free = walk.state.free.any(1)
+        above = _step_at(self._schedule(model), torch.full_like(walk.state.t[:, 0], level))
+        step = torch.where(free, torch.minimum(above, walk.step), walk.step)
+        return self._at(self._noised(model, walk.state, step, streams), step)
+
+    def _schedule(self, model: Model) -> Schedule:
+        demand(model, "schedule", "the sampler Scheduled")
+        schedule: Schedule = model.schedule(self.steps)  # type: ignore[attr-defined]
+        return schedule
+
+    def _at(self, state: State, step: Tensor) -> ScheduledWalk:
+        return ScheduledWalk(state, step, torch.full_like(step, self.steps), [{} for _ in range(len(state))])
+
+    def _noised(self, model: Model, state: State, step: Tensor, streams: Streams) -> State:
+        """The rows noised up to the levels of their steps (B,)."""
+        level = self._schedule(model).levels.to(state.t)[step][:, None]
+        noised: State = model.process.renoise(state, level > state.t, level, streams)
+        return noised.to(noised.x, level)
+
+
+def _step_at(schedule: Schedule, level: Tensor) -> Tensor:
+    """The last step (B,) whose level is no lower than `level` (B,), or the first."""
+    high = schedule.levels[:-1].to(level)[None] >= level[:, None] - 1e-6
+    return (high.sum(1) - 1).clamp_min(0)
+
+
+def _alike(walk: ScheduledWalk) -> list[Tensor]:
+    """Numbers of the rows that are at the same step with solvers in the same condition, group by group."""
+    groups: dict[tuple[int, str], list[int]] = {}
+    for row, (step, memory) in enumerate(zip(walk.step.tolist(), walk.memory, strict=True)):
+        groups.setdefault((step, repr(_outline(memory))), []).append(row)
+    return [torch.tensor(rows, device=walk.step.device) for rows in groups.values()]
+
+
+def _outline(value: Any) -> Any:
+    """What is not a row's own values."""
+    if isinstance(value, dict):
+        return {key: _outline(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_outline(v) for v in value]
+    if isinstance(value, Tensor):
+        return "row" if value.ndim else value.item()
+    return value
+
+
+def _stepped(
+    schedule: Schedule, k: int, output: Tensor, x: Tensor, memory: list[Memory], streams: Streams
+) -> tuple[Tensor, list[Memory]]:
+    """Rows at step k (B, 1, *latent) one step on, and what their solvers keep."""
+    scheduler = _revived(schedule.scheduler, memory, k)
+    numbers = count()
+    who = type(scheduler).__name__
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        if shape != tuple(x[:, 0].shape):
+            raise RedraftError(f"{who} draws noise of shape {shape} for latents of shape {tuple(x[:, 0].shape)}")
+        return streams.fold(next(numbers)).normal(tuple(x.shape[1:]))[:, 0]
+
+    with Draws(draw, who):
+        after = scheduler.step(
+            output[:, 0], scheduler.timesteps[k], x[:, 0] * schedule.scales[k].to(x), **schedule.options,
+            return_dict=False,
+        )[0]  # fmt: skip
+    return (after / schedule.scales[k + 1].to(x))[:, None], _kept(scheduler, schedule.scheduler, len(x), who)
+
+
+def _revived(base: Any, memory: list[Memory], k: int) -> Any:
+    """A copy of the scheduler with the history of these rows, or begun at step k if there is none."""
+    scheduler = copy.copy(base)
+    own = vars(scheduler)
+    own.update({name: list(value) for name, value in own.items() if isinstance(value, list)})
+    own.update({name: _joined([row[name] for row in memory]) for name in memory[0]})
+    if not memory[0] and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(k)
+    return scheduler
+
+
+def _joined(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, list):
+        return [_joined(list(items)) for items in zip(*values, strict=True)]
+    return torch.cat(values) if isinstance(first, Tensor) and first.ndim else first
+
+
+def _kept(scheduler: Any, base: Any, rows: int, who: str) -> list[Memory]:
+    """What is changed in `scheduler` against `base`, for each row."""
+    before = vars(base)
+    changed = {name: v for name, v in vars(scheduler).items() if name not in before or not _same(v, before[name])}
+    return [{name: _row(v, i, rows, f"{who}.{name}") for name, v in changed.items()} for i in range(rows)]
+
+
+def _same(value: Any, before: Any) -> bool:
+    if isinstance(value, Tensor) or isinstance(before, Tensor):
+        equal_kind = isinstance(value, Tensor) and isinstance(before, Tensor) and value.shape == before.shape
+        return value is before or (equal_kind and bool((value.cpu() == before.cpu()).all()))
+    if isinstance(value, list) and isinstance(before, list):
+        return len(value) == len(before) and all(map(_same, value, before))
+    return bool(value is before or value == before)
+
+
+def _row(value: Any, i: int, rows: int, who: str) -> Any:
+    if isinstance(value, list | tuple):
+        return [_row(v, i, rows, who) for v in value]
+    if isinstance(value, Tensor) and value.ndim:
+        if value.ndim < 2 or len(value) != rows:
+            raise RedraftError(f"{who} of shape {tuple(value.shape)} cannot be split by rows: choose another scheduler")
+        return value[i : i + 1].clone()
+    if value is None or isinstance(value, Tensor | int | float | str | bool):
+        return value
+    raise RedraftError(f"{who} is a {type(value).__name__}, which cannot be split by rows: choose another scheduler")

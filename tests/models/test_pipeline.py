@@ -1,0 +1,365 @@
+"""Diffusers pipelines as models: their own call reproduced, stopped, resumed, counted and searched."""
+
+import json
+
+import diffusers
+import pipelines
+import pytest
+import torch
+from pipelines import BETAS, MASKED, PLAIN, POOLED, embeddings, made
+
+import redraft
+from redraft import RedraftError
+from redraft.core.state import State
+from redraft.core.streams import Streams
+from redraft.models.probe import Draws
+from redraft.samplers import Scheduled, advance, sample
+
+pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:diffusers(\..*)?")  # numpy's, inside it
+SMALL = {"height": 16, "width": 16}
+ALL = {
+    "sd": (pipelines.stable_diffusion, PLAIN, {"guidance_scale": 3.0}),
+    "sdxl": (pipelines.stable_diffusion_xl, POOLED, {}),
+    "sd3": (pipelines.stable_diffusion_3, POOLED, {}),
+    "flux": (pipelines.flux, ("prompt_embeds", "pooled_prompt_embeds"), SMALL),
+    "pixart": (pipelines.pixart, MASKED, SMALL | {"use_resolution_binning": False}),
+    "sana": (pipelines.sana, MASKED, {"height": 32, "width": 32, "use_resolution_binning": False}),
+    "dit": (pipelines.dit, None, {"guidance_scale": 3.0}),
+    "ltx": (pipelines.ltx, MASKED, {"height": 32, "width": 32, "num_frames": 9}),
+    "wan": (pipelines.wan, PLAIN, SMALL | {"num_frames": 5}),
+}
+SOLVERS = {
+    "ddim": lambda: diffusers.DDIMScheduler(clip_sample=False, **BETAS),
+    "ddpm": lambda: diffusers.DDPMScheduler(clip_sample=False, **BETAS),
+    "euler": lambda: diffusers.EulerDiscreteScheduler(**BETAS),
+    "euler-v": lambda: diffusers.EulerDiscreteScheduler(prediction_type="v_prediction", **BETAS),
+    "ancestral": lambda: diffusers.EulerAncestralDiscreteScheduler(**BETAS),
+    "dpm++": lambda: diffusers.DPMSolverMultistepScheduler(**BETAS),
+    "sde-dpm++": lambda: diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", **BETAS),
+    "unipc": lambda: diffusers.UniPCMultistepScheduler(**BETAS),
+    "lcm": lambda: diffusers.LCMScheduler(**BETAS),
+}
+STOCHASTIC = {"ddpm", "ancestral", "sde-dpm++", "lcm"}
+
+
+def rows_of(names):
+    return [3, 5] if names is None else [embeddings(number, *names) for number in (1, 2)]
+
+
+def begun(model, rows):
+    """Noisy states of two problems, and their streams."""
+    problems = redraft.prompts(model, rows)
+    streams = Streams.root(0, problems.ids)
+    state = problems.state()
+    return model.process.prior(state, state.free, streams.fold("prior")), streams.fold("initial")
+
+
+def own_call(pipeline, rows, latents, options, steps=4):
+    """Pictures of the pipeline's own call for the same latents."""
+    if isinstance(rows[0], int):
+        with Draws(lambda shape: latents, "the pipeline"):
+            return pipeline(rows, num_inference_steps=steps, output_type="pt", return_dict=False, **options)[0]
+    cond = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    nothing = {"negative_prompt": None} if "negative_prompt_embeds" in cond else {}
+    options = options | nothing | {"num_inference_steps": steps, "output_type": "pt", "return_dict": False}
+    return pipeline(**cond, latents=latents.clone(), **options)[0]
+
+
+def close(one, other, tolerance=1e-4):
+    largest = other.abs().max().item()
+    torch.testing.assert_close(one, other, atol=tolerance * max(largest, 1), rtol=0)
+
+
+def solved(name):
+    """Stable Diffusion's model with another solver."""
+    pipeline = made(pipelines.stable_diffusion, SOLVERS[name]())
+    return redraft.load_model(pipeline, example=embeddings(0, *PLAIN), guidance_scale=3.0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_walk_is_the_pipelines_own_call(name):
+    make, names, options = ALL[name]
+    pipeline, rows = made(make), rows_of(names)
+    before = torch.get_rng_state()
+    model = redraft.load_model(pipeline, example=rows[0], **options)
+    noisy, streams = begun(model, rows)
+    rows_seen = []
+    net = model.net
+    hook = net.register_forward_pre_hook(
+        lambda module, args, kwargs: rows_seen.append(len(args[0] if args else kwargs["hidden_states"])),
+        with_kwargs=True,
+    )
+    clean = sample(Scheduled(4), model, noisy, streams)
+    hook.remove()
+    assert sum(rows_seen) == 2 * 4 * model.nfe_per_row
+    assert model.nfe_per_row == (1 if name == "flux" else 2)
+    pictures = model.decode(clean.x)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (pictures.min() >= 0) & (pictures.max() <= 1)
+    close(pictures, own_call(pipeline, rows, noisy.x[:, 0], options))
+    assert not isinstance(pipeline.scheduler, redraft.models.probe.StandIn)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_row_alone_and_a_walk_that_stopped_end_alike(name):
+    make, names, options = ALL[name]
+    rows, sampler = rows_of(names), Scheduled(4)
+    model = redraft.load_model(made(make), example=rows[0], **options)
+    noisy, streams = begun(model, rows)
+    whole = sample(sampler, model, noisy, streams).x
+    close(sample(sampler, model, noisy[1:], streams[1:]).x, whole[1:])
+    walk = sampler.init(model, noisy, streams)
+    for _ in range(2):
+        walk = sampler.step(model, walk, streams)
+    swap = torch.tensor([1, 0])
+    walk = walk[swap]
+    for _ in range(2):
+        walk = sampler.step(model, walk, streams[swap])
+    close(walk.state.x, whole[swap])
+    up = sampler.rewind(model, walk, 0.9, streams)
+    assert (up.state.t >= 0.9).all()
+    assert sampler.step(model, up, streams).state.x.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_rows_stop_resume_and_change_places_with_their_solvers_history(name):
+    model, sampler = solved(name), Scheduled(5)
+    noisy, streams = begun(model, rows_of(PLAIN))
+    whole = sample(sampler, model, noisy, streams).x
+    walk = sampler.init(model, noisy, streams)
+    ahead = torch.tensor([False, True])
+    for _ in range(2):  # the second row runs ahead, so that one batch holds rows at different steps
+        walk = walk.put(ahead, advance(sampler, model, walk[ahead], streams[ahead]))
+    walk, streams = walk[torch.tensor([1, 0, 1])], streams[torch.tensor([1, 0, 1])]
+    while not walk.done.all():
+        walk = advance(sampler, model, walk, streams)
+    close(walk.state.x, whole[[1, 0, 1]])
+    alone = sample(sampler, model, noisy[1:], streams[:1]).x
+    close(alone, whole[1:])
+
+
+@pytest.mark.parametrize("name", sorted(set(SOLVERS) - STOCHASTIC))
+def test_deterministic_solvers_are_the_pipelines_own(name):
+    model = solved(name)
+    noisy, streams = begun(model, rows_of(PLAIN))
+    clean = sample(Scheduled(5), model, noisy, streams)
+    expected = own_call(model.pipeline, rows_of(PLAIN), noisy.x[:, 0], model.options, steps=5)
+    close(model.decode(clean.x), expected)
+    assert torch.equal(sample(Scheduled(5), model, noisy, streams.fold(1)).x, clean.x)
+
+
+@pytest.mark.parametrize("name", sorted(STOCHASTIC))
+def test_noise_of_a_solver_follows_the_streams(name):
+    model = solved(name)
+    noisy, streams = begun(model, rows_of(PLAIN))
+    before = torch.get_rng_state()
+    first = sample(Scheduled(3), model, noisy, streams).x
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(5)
+    assert torch.equal(sample(Scheduled(3), model, noisy, streams).x, first)
+    assert not torch.allclose(sample(Scheduled(3), model, noisy, streams.fold(1)).x, first)
+
+
+def test_stochastic_flow_follows_the_streams():
+    names = ALL["flux"][1]
+    model = redraft.load_model(made(pipelines.flux, stochastic_sampling=True), example=embeddings(0, *names), **SMALL)
+    noisy, streams = begun(model, rows_of(names))
+    first = sample(Scheduled(3), model, noisy, streams).x
+    assert torch.equal(sample(Scheduled(3), model, noisy, streams).x, first)
+    assert not torch.allclose(sample(Scheduled(3), model, noisy, streams.fold(1)).x, first)
+
+
+@pytest.mark.parametrize("name", ["euler", "euler-v", "dpm++"])
+def test_the_output_is_that_of_the_prediction(name):
+    model = solved(name)
+    noisy, streams = begun(model, rows_of(PLAIN))
+    walk = Scheduled(4).init(model, noisy, streams)
+    walk = Scheduled(4).step(model, walk, streams)
+    raw = model._output(walk.state, model._timestep(float(walk.state.t[0, 0])))
+    close(model.output(walk.state, model.predict(walk.state)), raw)
+
+
+@pytest.mark.parametrize("name", ["ddim", "unipc"])
+def test_a_walk_is_taken_up_at_the_level_above(name):
+    model, sampler = solved(name), Scheduled(6)
+    noisy, streams = begun(model, rows_of(PLAIN))
+    clean = sample(sampler, model, noisy, streams)
+    levels = model.schedule(6).levels
+    up = sampler.rewind(model, sampler.arrived(model, clean), 0.7, streams.fold("up"))
+    assert up.state.t[0, 0] == levels[levels >= 0.7].min()
+    assert up.step.tolist() == [int((levels >= 0.7).sum()) - 1] * 2
+    t = up.state.t[0, 0]
+    noise = (up.state.x - (1 - t**2).sqrt() * clean.x) / t
+    assert 0.8 < noise.std() < 1.2
+    assert (sampler.init(model, up.state, streams).step == up.step).all()
+    while not up.done.all():
+        up = advance(sampler, model, up, streams)
+    assert up.state.x.isfinite().all()
+
+
+def test_methods_search_and_every_row_is_counted():
+    model = solved("dpm++")
+    problems = redraft.prompts(model, rows_of(PLAIN))
+    sampler, rows_seen, looked = Scheduled(3), [], []
+
+    def brightness(samples, problems):
+        looked.append(len(samples))
+        return samples.flatten(1).mean(1)
+
+    for method in (
+        redraft.BestOfN(3, sampler=sampler),
+        redraft.IterRef(levels=(0.9, 0.0), moves=1, candidates=2, sampler=sampler),
+        redraft.SVDD(sampler=sampler),
+        redraft.Beam(sampler=sampler),
+        redraft.FK(sampler=sampler),
+        redraft.ZeroOrder(sampler=sampler),
+        redraft.Paths(level=0.8, forward=0.1, backward=0.3, sampler=sampler),
+        redraft.DraftThenVerify(3, 1, draft=Scheduled(2), sampler=sampler),
+        redraft.BestOfN(2, sampler=redraft.Parallel(2)),
+    ):
+        rows_seen.clear()
+        hook = model.net.register_forward_pre_hook(lambda module, args: rows_seen.append(len(args[0])))
+        result = redraft.run(method, model, problems, verifier=brightness, progress=False)
+        hook.remove()
+        assert result.samples.shape == (2, 3, 16, 16)
+        assert int(result.ledger.nfe.sum()) == sum(rows_seen)
+    single = redraft.run(redraft.BestOfN(3, sampler=sampler), model, problems, verifier=brightness, progress=False)
+    alone = redraft.run(redraft.BestOfN(3, sampler=sampler), model, problems[1:], verifier=brightness, progress=False)
+    close(alone.samples, single.samples[1:])
+
+
+def test_a_budget_is_a_ceiling_under_guidance():
+    model = solved("ddim")
+    problems = redraft.prompts(model, rows_of(PLAIN))
+    method = redraft.BestOfN(4, sampler=Scheduled(3))
+    verifier = lambda samples, problems: samples.flatten(1).mean(1)  # noqa: E731
+    result = redraft.run(method, model, problems, verifier=verifier, budget=redraft.Budget(nfe=13), progress=False)
+    assert result.ledger.nfe.tolist() == [12, 12]  # 2 samples of 3 steps, each step twice
+    with pytest.raises(RedraftError, match="too small for one draft of problem 0, which takes 6 NFE"):
+        redraft.run(method, model, problems, verifier=verifier, budget=redraft.Budget(nfe=5), progress=False)
+
+
+def test_the_digest_tells_options_and_schedulers_apart():
+    pipeline, example = made(pipelines.stable_diffusion), embeddings(0, *PLAIN)
+    models = [redraft.load_model(pipeline, example=example, guidance_scale=scale) for scale in (3.0, 4.0)]
+    models.append(solved("euler"))
+    assert len({model.digest for model in models}) == 3
+    assert solved("euler").digest == models[2].digest
+
+
+def test_pictures_are_decoded_only_where_someone_looks(monkeypatch):
+    model = solved("ddim")
+    problems = redraft.prompts(model, rows_of(PLAIN))
+    decoded, decode = [], type(model).decode
+    monkeypatch.setattr(type(model), "decode", lambda self, x: decoded.append(len(x)) or decode(self, x))
+    redraft.run(redraft.Generate(sampler=Scheduled(2)), model, problems, progress=False)
+    assert decoded == [2]  # the result
+
+
+# ---- prompts, folders
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    path = tmp_path_factory.mktemp("sd")
+    words = [*"abcdt", *(f"{letter}</w>" for letter in "abcdt"), "<|startoftext|>", "<|endoftext|>"]
+    (path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (path / "merges.txt").write_text("#version: 0.2\n")
+    config = CLIPTextConfig(
+        bos_token_id=10, eos_token_id=11, pad_token_id=11, hidden_size=8, intermediate_size=8, num_attention_heads=1,
+        num_hidden_layers=1, vocab_size=12, max_position_embeddings=7, initializer_range=1.0,
+    )  # fmt: skip
+    tokenizer = CLIPTokenizer.from_pretrained(str(path), model_max_length=7)
+    made(pipelines.stable_diffusion, None, CLIPTextModel(config), tokenizer).save_pretrained(path)
+    return path
+
+
+def test_prompts_are_encoded_once_by_the_pipeline(folder, monkeypatch):
+    model = redraft.load_model(str(folder), device="cpu", guidance_scale=2.0, negative_prompt="bad")
+    problems = redraft.prompts(model, ["a cat", "bad"])
+    assert (problems.x.shape, problems.facts["prompt"]) == ((2, 1, 4, 8, 8), ["a cat", "bad"])
+    encode, asked = model.pipeline.encode_prompt, []
+    text, negative = encode(["a cat", "bad"], "cpu", 1, True, ["bad", "bad"])
+    assert torch.equal(problems.cond["prompt_embeds"], text)
+    assert torch.equal(problems.cond["negative_prompt_embeds"], negative)
+    encoder = model.pipeline.text_encoder
+    hook = encoder.register_forward_pre_hook(lambda *_: asked.append(1))
+    result = redraft.run(redraft.Generate(sampler=Scheduled(3)), model, problems, progress=False)
+    hook.remove()
+    assert not asked
+    streams = Streams.root(0, problems.ids)
+    state = problems.state()
+    noise = model.process.prior(state, state.free, streams.fold("prior")).x[:, 0]
+    model.pipeline.set_progress_bar_config(disable=True)
+    expected = model.pipeline(
+        ["a cat", "bad"], negative_prompt=["bad"] * 2, guidance_scale=2.0, latents=noise, num_inference_steps=3,
+        output_type="pt", return_dict=False,
+    )[0]  # fmt: skip
+    close(result.samples, expected)
+
+
+# ---- what is refused
+
+
+def test_a_solver_of_other_numbers_of_evaluations_is_refused():
+    for scheduler in (diffusers.HeunDiscreteScheduler(**BETAS), diffusers.PNDMScheduler(skip_prk_steps=True, **BETAS)):
+        pipeline = made(pipelines.stable_diffusion, scheduler)
+        with pytest.raises(RedraftError, match="network evaluations for 4 steps: choose another scheduler"):
+            redraft.load_model(pipeline, example=embeddings(0, *PLAIN))
+
+
+def test_a_history_that_is_no_rows_is_refused(monkeypatch):
+    model = solved("ddim")
+    noisy, streams = begun(model, rows_of(PLAIN))
+    step = diffusers.DDIMScheduler.step
+
+    def odd(self, *args, **kwargs):
+        self.kept = {"a": 1}
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(diffusers.DDIMScheduler, "step", odd)
+    with pytest.raises(RedraftError, match="DDIMScheduler.kept is a dict, which cannot be split by rows"):
+        sample(Scheduled(2), model, noisy, streams)
+
+
+def test_bad_pipelines_and_arguments_are_one_sentence():
+    with pytest.raises(RedraftError, match="not a diffusers pipeline with a scheduler"):
+        redraft.load_model(object())
+    pipeline = made(pipelines.stable_diffusion)
+    with pytest.raises(RedraftError, match="no text encoder: give load_model"):
+        redraft.load_model(pipeline)
+    with pytest.raises(RedraftError, match="unknown option 'guidance_scal'; did you mean 'guidance_scale'"):
+        redraft.load_model(pipeline, example=embeddings(0, *PLAIN), guidance_scal=1)
+    with pytest.raises(RedraftError, match="cannot be called so: `height` and `width`"):
+        redraft.load_model(pipeline, example=embeddings(0, *PLAIN), height=9, width=9)
+    model = redraft.load_model(pipeline, example=embeddings(0, *PLAIN))
+    with pytest.raises(RedraftError, match="takes texts, class numbers, or dicts"):
+        redraft.prompts(model, ["a cat", 3])
+    with pytest.raises(RedraftError, match="need the same names and lengths, one row each"):
+        redraft.prompts(model, [embeddings(1, *PLAIN), embeddings(2, "prompt_embeds")])
+    with pytest.raises(RedraftError, match="cannot be called so"):
+        redraft.load_model(pipeline, example={name: torch.zeros(1, 5, 9) for name in PLAIN})
+    with pytest.raises(RedraftError, match="cannot turn pictures back"):
+        model.encode(torch.zeros(1, 3, 16, 16))
+
+
+def test_a_pipeline_without_latents_has_no_known_prior():
+    class Other(diffusers.StableDiffusionPipeline):
+        def __call__(self, prompt_embeds, negative_prompt_embeds, num_inference_steps=50, return_dict=True):
+            return super().__call__(
+                prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
+                num_inference_steps=num_inference_steps, return_dict=return_dict,
+            )  # fmt: skip
+
+    parts = made(pipelines.stable_diffusion).components
+    with pytest.raises(RedraftError, match="takes no latents and no classes: it has no known prior"):
+        redraft.load_model(Other(**parts, requires_safety_checker=False), example=embeddings(0, *PLAIN))
+
+
+def test_another_models_sampler_is_refused():
+    model = redraft.load_model("sudoku", device="cpu")
+    state = State(torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool), torch.arange(1))
+    with pytest.raises(RedraftError, match="needs a model that offers 'schedule'"):
+        Scheduled(2).init(model, state, Streams.root(0, torch.arange(1)))
