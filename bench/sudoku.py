@@ -104,7 +104,7 @@ def _experiments() -> dict[str, Experiment]:
     }
     for name, change in changes.items():
         method = replace(paper, iterations=100, **change)
-        found[f"vary-{name}"] = Experiment(method, n=32, seed=1, budget=Budget(nfe=800))
+        found[f"vary-{name}"] = Experiment(method, n=24, seed=1, budget=Budget(nfe=800))
     return found
 
 
