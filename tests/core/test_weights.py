@@ -5,8 +5,9 @@ import torch
 from checks import CERTAIN, FALSE_ALARM, counts_p
 
 from redraft import RedraftError
+from redraft.core.ranking import best_rows, flat
 from redraft.core.streams import Streams
-from redraft.core.weights import SCHEMES, effective_size, flat, log_mean, normalised, resample
+from redraft.core.weights import SCHEMES, effective_size, log_mean, normalised, resample
 
 LOG_WEIGHTS = torch.tensor([0.05, 0.4, 0.3, 0.0, 0.25], dtype=torch.float64).log()
 WEIGHTS = LOG_WEIGHTS.exp()
@@ -74,6 +75,13 @@ def test_a_group_alone_is_resampled_as_among_others(scheme):
 
 def test_rows_of_groups_that_lie_side_by_side():
     assert flat(torch.tensor([[0, 0, 2], [1, 1, 1]])).tolist() == [0, 0, 2, 4, 4, 4]
+    assert flat(torch.tensor([2, 0]), 3).tolist() == [2, 3]
+
+
+def test_the_best_rows_of_each_group_come_best_first():
+    scores = torch.tensor([1.0, 3.0, 2.0, 9.0, 7.0, 8.0])
+    assert best_rows(scores, 3, 2).tolist() == [1, 2, 3, 5]
+    assert best_rows(scores, 3).tolist() == [1, 3]
 
 
 def test_an_unknown_scheme_is_told():

@@ -10,7 +10,7 @@ from tokens import CHAIN, Fixed, after_one_step, exact_model, masked_states, noi
 import redraft
 from redraft import IPR, Generate, Parallel, Sequential, Unmask
 from redraft.processes.mask import most_remasked, revealed
-from redraft.samplers.budgets import Even, Remask, Scheduled
+from redraft.samplers.budgets import Even, OnSchedule, Remask
 from redraft.samplers.rules import Rates, Rule
 from redraft.samplers.scorers import Judge
 from redraft.samplers.unmask import ANCESTRAL, Corrector
@@ -103,7 +103,7 @@ def test_star_is_remdm_with_sigma_one_minus_a_s(x, budget):
 
 def guided(critic, noise, kept_steps=6, x=(0, 1, 2, 2)):
     """Which tokens (ROWS, L) a G-Star step masks when the critic thinks so of the positions."""
-    sampler = Unmask(STEPS, Rule(Scheduled("ceil"), Judge("c"), noise, joint=True))
+    sampler = Unmask(STEPS, Rule(OnSchedule("ceil"), Judge("c"), noise, joint=True))
     x = torch.tensor(x).expand(ROWS, 4)
     return after_one_step(sampler, exact_model(c=Fixed(critic)), x, kept_steps - 1) == CHAIN.states
 

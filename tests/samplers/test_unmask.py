@@ -17,7 +17,7 @@ from redraft.models.nets.transformer import Transformer
 from redraft.models.tokens import Convention, TokenModel
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Linear, Plateau, check_schedule
-from redraft.samplers.budgets import EntropyBound, Even, Proportional, Refresh, Remask, Scheduled, Threshold
+from redraft.samplers.budgets import EntropyBound, Even, OnSchedule, Proportional, Refresh, Remask, Threshold
 from redraft.samplers.rules import Rates, Rule
 from redraft.samplers.scorers import Confidence, Entropy, Halton, Judge, Margin, Planner, Quality, halton_rank
 from redraft.samplers.unmask import Corrector
@@ -94,8 +94,8 @@ def all_masked(rows=3, length=16):
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        (Rule(Scheduled(), Confidence()), [13, 11, 9, 6, 4, 2, 0]),  # floor(16 (1 - k/7))
-        (Rule(Scheduled("ceil"), Confidence()), [14, 12, 10, 7, 5, 3, 0]),
+        (Rule(OnSchedule(), Confidence()), [13, 11, 9, 6, 4, 2, 0]),  # floor(16 (1 - k/7))
+        (Rule(OnSchedule("ceil"), Confidence()), [14, 12, 10, 7, 5, 3, 0]),
         (Rule(Even(), Confidence()), [13, 10, 8, 6, 4, 2, 0]),  # 3, 3, 2, 2, 2, 2, 2
         (Rule(Proportional(), Entropy()), [14, 12, 10, 8, 6, 3, 0]),  # floor(m / (7 - k)) of the m masks there are
     ],
@@ -111,11 +111,11 @@ def test_counts_follow_their_schedules(rule, expected):
 def test_maskgit_reveals_at_least_one_token_a_step():
     sampler = preset("maskgit", steps=64)
     assert (masks(sampler, all_masked(), 0) == 15).all()
-    assert (masks(replace(sampler, rule=Rule(Scheduled(), Confidence())), all_masked(), 0) == 15).all()
+    assert (masks(replace(sampler, rule=Rule(OnSchedule(), Confidence())), all_masked(), 0) == 15).all()
     x = all_masked()
     x[:, :8] = 0
-    assert (masks(Unmask(64, Rule(Scheduled(least=1), Confidence())), x, 0) == 7).all()
-    assert (masks(Unmask(64, Rule(Scheduled(), Confidence())), x, 0) == 8).all()
+    assert (masks(Unmask(64, Rule(OnSchedule(least=1), Confidence())), x, 0) == 7).all()
+    assert (masks(Unmask(64, Rule(OnSchedule(), Confidence())), x, 0) == 8).all()
 
 
 def scripted(probabilities):
@@ -171,7 +171,7 @@ def test_the_planner_doubts_revealed_tokens_by_raw_logits():
     """An unlikely token that is there gives way; with eta 0 none does."""
     x = torch.tensor([[2, 3, 0, 0]])
     for eta, masked in ((1.0, [0]), (0.0, [1])):
-        rule = Rule(Scheduled(), Planner(eta), joint=True)
+        rule = Rule(OnSchedule(), Planner(eta), joint=True)
         after = after_one_step(Unmask(4, rule, draw=GREEDY), SCRIPT, x, 2)
         assert (after == 3)[0].nonzero()[:, 0].tolist() == masked
 
@@ -191,7 +191,7 @@ def test_a_critic_sees_the_whole_proposal():
             return super().__call__(x, features)
 
     model = exact_model(star=Watching([0.0] * 4))
-    after_one_step(Unmask(4, Rule(Scheduled("ceil"), Judge("star"), joint=True)), model, torch.full((2, 4), 2), 1)
+    after_one_step(Unmask(4, Rule(OnSchedule("ceil"), Judge("star"), joint=True)), model, torch.full((2, 4), 2), 1)
     assert (seen[0] < 2).all()
 
 
@@ -245,7 +245,7 @@ def test_halton_orders_a_grid_evenly():
     first = [(0, 0), (4, 2), (2, 5), (6, 0), (1, 3), (5, 6)]  # 8 (0, 1/2, 1/4, ...) and 8 (0, 1/3, 2/3, 1/9, ...)
     assert [rank.view(8, 8)[cell] for cell in first] == list(range(6))
     with pytest.raises(RedraftError, match="grid"):
-        redraft.run(Generate(Unmask(4, Rule(Scheduled(least=1), Halton()))), LONG_15, TASK_15.problems(1))
+        redraft.run(Generate(Unmask(4, Rule(OnSchedule(least=1), Halton()))), LONG_15, TASK_15.problems(1))
 
 
 TASK_15 = Markov(length=15)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.memory import out_of_memory, release
 from redraft.core.task import Problems
 from redraft.core.verifier import Verifier, VerifierError, blames, trait
 
@@ -135,7 +136,7 @@ class _Call:
         except _Hung as error:
             raise self._error(f"took more than {self.batched.timeout:g} seconds", rows) from error
         except Exception as error:
-            full = _out_of_memory(error)
+            full = out_of_memory(error)
             failure = error.with_traceback(None) if full else error  # its frames hold the memory
         else:
             return self._checked(given, rows), []
@@ -149,8 +150,7 @@ class _Call:
 
     def _shrink(self, size: int) -> None:
         self.batched.size = size
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.empty_cache()
+        release()
 
     def _retried(self, rows: Tensor, tries: int) -> Any:
         """What the verifier gives, at last."""
@@ -215,12 +215,7 @@ class _Hung(Exception):
 def _may_pass(error: Exception) -> bool:
     """Whether the same call may succeed another time."""
     for_users = isinstance(error, RedraftError) and not isinstance(error, VerifierError)
-    return not for_users and not _out_of_memory(error)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    told = isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
-    return told or isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+    return not for_users and not out_of_memory(error)
 
 
 def _bytes(samples: Tensor) -> Iterator[bytes]:

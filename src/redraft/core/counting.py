@@ -53,12 +53,12 @@ class CountedModel:
 
     def _predict_distinct(self, state: State, cost: int) -> Prediction:
         own = torch.cat([state.problem[:, None].to(state.x), state.x], 1)  # rows of a problem share its condition
-        different = _firsts(own)[0]
+        different, equal = _firsts(own)
         self._ledger.charge("denoiser", state.problem[different], cost)
         again = torch.ones(len(state), dtype=torch.bool, device=state.x.device)
         again[different] = False
         self._ledger.credit("denoiser", state.problem[again], cost)
-        first, place = (different, _firsts(own)[1]) if state.cond else _firsts(state.x)
+        first, place = (different, equal) if state.cond else _firsts(state.x)
         if len(first) == len(state):
             return self._checked(state)
         return self._checked(state[first])[place]

@@ -17,6 +17,9 @@ Verifier = Callable[[Tensor, Tensor], Tensor]  # of samples (B, ...) for problem
 class Method(Protocol):
     """A frozen dataclass of hyper-parameters.
 
+    A method that asks a verifier more than once a draft also has `verifier_calls(model, draft) -> Tensor`, the most
+    verifier rows (B,) that the next draft can take; without it, a draft is taken to ask once.
+
     It never counts, draws no progress bar and measures no time: the run loop does. A draft holds all that is needed to
     go on from it, so the loop may stop after any draft and start again from it, with all of its rows or with some.
     """

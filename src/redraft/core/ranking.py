@@ -1,4 +1,4 @@
-"""The best few of each row, with as many as each row wants."""
+"""The best few of each row, and the rows of the best of each group of rows that lie side by side."""
 
 from __future__ import annotations
 
@@ -13,3 +13,20 @@ def choose(priority: Tensor, where: Tensor, number: Tensor) -> Tensor:
     """
     rank = torch.where(where, priority, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(1)
     return where & (rank < number[:, None])
+
+
+def flat(places: Tensor, size: int | None = None) -> Tensor:
+    """Rows of the given places within groups of `size` rows that lie side by side, group by group.
+
+    Args:
+        places: one of each group (P,), or several (P, K).
+        size: rows of a group; K if not given.
+    """
+    places = places.reshape(len(places), -1)
+    first = torch.arange(len(places), device=places.device) * (size or places.shape[1])
+    return (places + first[:, None]).flatten()
+
+
+def best_rows(scores: Tensor, size: int, number: int = 1) -> Tensor:
+    """Rows (P * number,) of the best of each `size` rows that lie side by side, best first."""
+    return flat(scores.view(-1, size).topk(number, 1).indices, size)

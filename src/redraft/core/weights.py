@@ -45,12 +45,6 @@ def resample(log_weights: Tensor, streams: Streams, scheme: str = "systematic") 
     return SCHEMES[scheme](normalised(log_weights.double()).exp(), streams)
 
 
-def flat(ancestors: Tensor) -> Tensor:
-    """Rows (P * N,) of ancestors (P, N), for groups that lie side by side."""
-    groups, size = ancestors.shape
-    return (ancestors + torch.arange(groups, device=ancestors.device)[:, None] * size).flatten()
-
-
 def _multinomial(weights: Tensor, streams: Streams) -> Tensor:
     return _inverted(weights, streams.uniform(weights.shape[1:]))
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import best_rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.svdd import born
-from redraft.methods.value import Reward, needs_verifier
+from redraft.methods.value import Reward, needs_verifier, spread
 from redraft.samplers import AnySampler, Preset
 
 
@@ -66,19 +67,15 @@ class Beam:
         return 1
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
-        slots = streams.split(self.beams)
-        many = draft.state.repeat(self.beams)
-        noisy = model.process.prior(many, many.free, slots.fold("prior"))
-        walk, value = self.sampler.init(model, noisy, slots), torch.zeros(len(many), dtype=torch.float64)
+        noisy, slots = spread(model, draft.state, self.beams, streams)
+        walk, value = self.sampler.init(model, noisy, slots), torch.zeros(len(noisy), dtype=torch.float64)
         for number in count():
             going = ~walk.done.view(-1, self.beams).all(1).repeat_interleave(self.beams)
             if not going.any():
                 break
             here = slots[going].fold("step").fold(number)
             family, values = born(self.sampler, model, walk[going], self.children, here, self.reward, verifier)
-            best = values.view(-1, self.beams * self.children).topk(self.beams, 1).indices
-            rows = (best + torch.arange(len(best))[:, None] * self.beams * self.children).flatten()
+            rows = best_rows(values, self.beams * self.children, self.beams)
             walk, value[going] = walk.put(going, family[rows]), values[rows]
-        place = value.view(-1, self.beams).argmax(1)
-        rows = place + torch.arange(len(draft)) * self.beams
+        rows = best_rows(value, self.beams)
         return Draft(walk.state[rows], draft.number + 1, {"reward": value[rows]})

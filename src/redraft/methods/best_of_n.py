@@ -14,9 +14,10 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import flat
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
-from redraft.methods.value import needs_verifier
+from redraft.methods.value import needs_verifier, scored
 from redraft.samplers import AnySampler, Preset, sample
 
 
@@ -66,13 +67,12 @@ class BestOfN:
         chains = streams.repeat(self.at_once).fold("sample").fold(number)
         noisy = model.process.prior(many, many.free, chains.fold("prior"))
         drawn = sample(self.sampler, model, noisy, chains.fold("initial"))
-        rewards = verifier(model.decode(drawn.x), drawn.problem).double().view(-1, self.at_once)
+        rewards = scored(model, drawn, verifier).view(-1, self.at_once)
         best, place = rewards.max(1)
-        rows = place + torch.arange(len(draft)) * self.at_once
         before = draft.carry.get("reward", torch.full_like(best, -torch.inf))
         if draft.number >= 0 and "reward" not in draft.carry:
-            before = verifier(model.decode(draft.state.x), draft.state.problem).double()
+            before = scored(model, draft.state, verifier)
         better = best > before
-        state = draft.state.put(better, drawn[rows[better]]) if better.any() else draft.state
+        state = draft.state.put(better, drawn[flat(place, self.at_once)[better]]) if better.any() else draft.state
         reward = torch.where(better, best, before)
         return Draft(state, draft.number + 1, {"reward": reward, "mean_reward": rewards.mean(1)}, {"reward": reward})

@@ -13,6 +13,7 @@ from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.state import Draft, State, merge
 from redraft.core.streams import Streams
+from redraft.methods.value import scored
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,11 @@ class Metropolis:
         """The draft with the new state in the rows that accept it."""
         assert verifier is not None
         old = draft.carry.get("reward")
-        old = verifier(model.decode(draft.state.x), draft.state.problem).double() if old is None else old
+        old = scored(model, draft.state, verifier) if old is None else old
         moved = (new.x != draft.state.x).flatten(1).any(1)
         reward = old.clone()
         if moved.any():
-            reward[moved] = verifier(model.decode(new.x[moved]), new.problem[moved]).double()
+            reward[moved] = scored(model, new[moved], verifier)
         yes = streams.fold("accept").uniform((1,))[:, 0].log() < (reward - old) / self.alpha
         x = merge(yes[:, None].expand_as(new.t), new.x, draft.state.x)
         kept = torch.where(yes, reward, old)

@@ -12,9 +12,10 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import best_rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
-from redraft.methods.value import Reward, needs_verifier
+from redraft.methods.value import Reward, needs_verifier, scored, spread
 from redraft.samplers import AnySampler, Parallel, descend, sample
 
 
@@ -45,13 +46,12 @@ class DraftThenVerify:
         """One draft."""
         verifier = needs_verifier(verifier, "draft-then-verify")
         if draft.number < 0:
-            slots, many = streams.split(self.candidates), draft.state.repeat(self.candidates)
-            noisy = model.process.prior(many, many.free, slots.fold("prior"))
+            noisy, slots = spread(model, draft.state, self.candidates, streams)
             rough = sample(self.draft, model, noisy, slots.fold("initial"))
-            chosen = best_rows(verifier(model.decode(rough.x), rough.problem), self.candidates, self.finalists)
+            chosen = best_rows(scored(model, rough, verifier), self.candidates, self.finalists)
             final = sample(self.sampler, model, noisy[chosen], slots[chosen].fold("initial"))
-            rewards = verifier(model.decode(final.x), final.problem).double()
-            winner = best_rows(rewards, self.finalists, 1)
+            rewards = scored(model, final, verifier)
+            winner = best_rows(rewards, self.finalists)
             yield Draft(final[winner], 0, {"reward": rewards[winner]})
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
@@ -125,8 +125,8 @@ class Halving:
         return sizes
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
-        slots, many = streams.split(self.candidates), draft.state.repeat(self.candidates)
-        walk = self.sampler.init(model, model.process.prior(many, many.free, slots.fold("prior")), slots)
+        noisy, slots = spread(model, draft.state, self.candidates, streams)
+        walk = self.sampler.init(model, noisy, slots)
         sizes = self._sizes()
         for size, following, level in zip(sizes, sizes[1:], sorted(self.levels, reverse=True), strict=False):
             walk = descend(self.sampler, model, walk, level, slots.fold("initial"))
@@ -135,12 +135,6 @@ class Halving:
             chosen = best_rows(value, size, following)
             walk, slots = walk[chosen], slots[chosen]
         walk = descend(self.sampler, model, walk, 0.0, slots.fold("initial"))
-        rewards = verifier(model.decode(walk.state.x), walk.state.problem).double()
-        winner = best_rows(rewards, sizes[-1], 1)
+        rewards = scored(model, walk.state, verifier)
+        winner = best_rows(rewards, sizes[-1])
         return Draft(walk.state[winner], 0, {"reward": rewards[winner]})
-
-
-def best_rows(scores: Tensor, size: int, number: int) -> Tensor:
-    """Rows (P * number,) of the best of each `size` rows that lie side by side, best first."""
-    places = scores.view(-1, size).topk(number, 1).indices
-    return (places + torch.arange(len(places), device=scores.device)[:, None] * size).flatten()

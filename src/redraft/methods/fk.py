@@ -27,11 +27,12 @@ from torch import Tensor
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import flat
 from redraft.core.rows import Rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
-from redraft.core.weights import SCHEMES, effective_size, flat, log_mean, resample
-from redraft.methods.value import Reward, needs_verifier
+from redraft.core.weights import SCHEMES, effective_size, log_mean, resample
+from redraft.methods.value import Reward, needs_verifier, scored, spread
 from redraft.samplers import AnySampler, Preset, advance
 
 POTENTIALS = ("difference", "max", "sum", "reward")
@@ -134,8 +135,7 @@ class FK:
         return 1
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
-        many, slots = draft.state.repeat(self.particles), streams.split(self.particles)
-        noisy = model.process.prior(many, many.free, slots.fold("prior"))
+        noisy, slots = spread(model, draft.state, self.particles, streams)
         slots, cloud = slots.fold("initial"), Cloud.start(len(draft), self.particles, self.potential)
         walk = self.sampler.init(model, noisy, slots)
         steps = int(self.sampler.nfe(draft.state.free.sum(1)).max())
@@ -186,7 +186,7 @@ class FK:
     def _chosen(
         self, model: Model, draft: Draft, state: Any, cloud: Cloud, streams: Streams, verifier: Verifier
     ) -> Draft:
-        rewards = self.reward.of(model, state, verifier).view(-1, self.particles)
+        rewards = scored(model, state, verifier).view(-1, self.particles)
         cloud = cloud.weighed(self.reward.log_weight(rewards) - cloud.applied)
         evidence = cloud.log_evidence + log_mean(cloud.log_weight)
         place = rewards.argmax(1)
@@ -201,7 +201,7 @@ class FK:
             "resampled": cloud.resampled.double(),
             "log_evidence": evidence,
         }
-        rows = place + torch.arange(len(draft)) * self.particles
+        rows = flat(place, self.particles)
         particles = state.x.view(len(draft), self.particles, *state.x.shape[1:])
         carry = {"particles": particles, "log_weight": cloud.log_weight, "log_evidence": evidence}
         return Draft(state[rows], draft.number + 1, scores, carry)

@@ -32,11 +32,12 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import flat
 from redraft.core.rows import Rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
-from redraft.methods.value import Reward, needs_verifier
+from redraft.methods.value import Reward, needs_verifier, scored
 from redraft.samplers import AnySampler, Preset, descend
 
 
@@ -148,7 +149,7 @@ class IterRef:
                 walk, value = chain.walk, chain.value if level == 0 else None
                 accepted, tried = accepted + chain.accepted, tried + self.moves
         walk = descend(self.sampler, model, walk, 0.0, base)
-        reward = self.reward.of(model, walk.state, verifier) if value is None else value
+        reward = scored(model, walk.state, verifier) if value is None else value
         rate = accepted / tried.clamp_min(1)
         return Draft(walk.state, 0, {"reward": reward, "acceptance": rate.double()}, {"reward": reward})
 
@@ -190,8 +191,7 @@ class IterRef:
                 every = empty.repeat_interleave(size)
                 pool = fresh if pool is None else pool.put(every, fresh)
                 chain = replace(chain, used=chain.used.masked_fill(empty, 0))
-            rows = (torch.arange(len(going)) * size + chain.used)[going]
-            tried = self._tried(model, chain[going], pool[rows], here[going], verifier)
+            tried = self._tried(model, chain[going], pool[flat(chain.used, size)[going]], here[going], verifier)
             chain = chain.put(going, tried)
         return chain
 
@@ -218,7 +218,7 @@ class IterRef:
             pool, values = self.reward.value(self.sampler, model, pool, here.fold("value").split(size), verifier)
             forward = self._log_w(values.view(-1, size), chain.value)
             picked = resample(forward, here.fold("pick"), "multinomial")[:, 0]
-            rows = picked + torch.arange(len(picked)) * size
+            rows = flat(picked, size)
             walk, value = pool[rows], values[rows]
             others = self._reference(model, walk, level, here.fold("reference"), verifier)
             backward = self._log_w(torch.cat([others, chain.value[:, None]], 1), value)

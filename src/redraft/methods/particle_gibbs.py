@@ -20,11 +20,12 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import flat
 from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
-from redraft.core.weights import flat, resample
+from redraft.core.weights import resample
 from redraft.methods.fk import Cloud
-from redraft.methods.value import Reward, needs_verifier
+from redraft.methods.value import Reward, needs_verifier, spread
 from redraft.samplers import AnySampler, Preset, advance
 
 
@@ -75,8 +76,7 @@ class ParticleGibbs:
         return self.rounds
 
     def _round(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
-        many, slots = draft.state.repeat(self.particles), streams.split(self.particles)
-        noisy = model.process.prior(many, many.free, slots.fold("prior"))
+        noisy, slots = spread(model, draft.state, self.particles, streams)
         walk, cloud = self.sampler.init(model, noisy, slots), Cloud.start(len(draft), self.particles, "difference")
         history: list[tuple[Any, Tensor]] = []
         number = 0
@@ -123,13 +123,13 @@ class ParticleGibbs:
     ) -> Draft:
         """The draft of a particle drawn by its weight, and its trajectory, traced back."""
         place = resample(cloud.log_weight, streams.fold("choose"), "multinomial")[:, 0]
-        base = torch.arange(len(draft)) * self.particles
-        reward, last = value[base + place], history[-1][0].state[base + place]
+        rows = flat(place, self.particles)
+        reward, last = value[rows], history[-1][0].state[rows]
         path: list[dict[str, Tensor]] = []
         for walk, ancestors in reversed(history):
             if path:
                 place = ancestors.gather(1, place[:, None])[:, 0]
-            path.append(packed(walk[base + place]))
+            path.append(packed(walk[flat(place, self.particles)]))
         carry = {name: torch.stack([part[name] for part in reversed(path)], 1) for name in path[0]}
         scores = {"reward": reward, "mean_reward": value.view(-1, self.particles).mean(1)}
         return Draft(last, draft.number + 1, scores, carry)

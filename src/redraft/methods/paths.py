@@ -21,10 +21,10 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import best_rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
-from redraft.methods.drafts import best_rows
-from redraft.methods.value import Reward, needs_verifier
+from redraft.methods.value import Reward, needs_verifier, scored, spread
 from redraft.samplers import AnySampler, Parallel, descend
 
 
@@ -86,9 +86,8 @@ class Paths:
         return 1
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
-        reward, slots = Reward(draws=self.draws), streams.split(self.paths)
-        many = draft.state.repeat(self.paths)
-        walk = self.sampler.init(model, model.process.prior(many, many.free, slots.fold("prior")), slots)
+        reward, (noisy, slots) = Reward(draws=self.draws), spread(model, draft.state, self.paths, streams)
+        walk = self.sampler.init(model, noisy, slots)
         walk = descend(self.sampler, model, walk, self.level, slots.fold("initial"))
         for number in range(self.rounds):
             here, level = slots.fold("round").fold(number).split(self.width), self.level_after(number)
@@ -97,8 +96,8 @@ class Paths:
             wide = descend(self.sampler, model, wide, level, here.fold("walk"))
             wide, value = reward.value(self.sampler, model, wide, here.fold("value"), verifier)
             walk = wide[best_rows(value, self.paths * self.width, self.paths)]
-        rewards = verifier(model.decode(walk.state.x), walk.state.problem).double()
-        winner = best_rows(rewards, self.paths, 1)
+        rewards = scored(model, walk.state, verifier)
+        winner = best_rows(rewards, self.paths)
         scores = {"reward": rewards[winner], "mean_reward": rewards.view(-1, self.paths).mean(1)}
         return Draft(walk.state[winner], 0, scores)
 

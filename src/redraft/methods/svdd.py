@@ -22,6 +22,7 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import flat
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
@@ -80,7 +81,7 @@ class SVDD:
             family, values = born(self.sampler, model, walk[going], self.children, here, self.reward, verifier)
             values = values.view(-1, self.children)
             chosen = values.argmax(1) if self.greedy else self._drawn(values, here)
-            walk = walk.put(going, family[chosen + torch.arange(len(chosen)) * self.children])
+            walk = walk.put(going, family[flat(chosen, self.children)])
             value[going] = values.gather(1, chosen[:, None])[:, 0]
         return Draft(walk.state, draft.number + 1, {"reward": value})
 

@@ -36,10 +36,6 @@ class Reward:
         if self.draws < 1:
             raise RedraftError(f"draws is {self.draws}: it must be 1 or more")
 
-    def of(self, model: Model, state: State, verifier: Verifier) -> Tensor:
-        """Rewards r (B,), float64, of rows that are clean."""
-        return verifier(model.decode(state.x), state.problem).double().to(state.x.device)
-
     def value(
         self, sampler: Sampler, model: Model, walk: Any, streams: Streams, verifier: Verifier
     ) -> tuple[Any, Tensor]:
@@ -50,15 +46,15 @@ class Reward:
         """
         done = walk.done
         if bool(done.all()):
-            return walk, self.of(model, walk.state, verifier)
+            return walk, scored(model, walk.state, verifier)
         if bool(done.any()):
             part, some = self.value(sampler, model, walk[~done], streams[~done], verifier)
             value = torch.zeros(len(walk), dtype=torch.float64, device=some.device)
-            value[~done], value[done] = some, self.of(model, walk.state[done], verifier)
+            value[~done], value[done] = some, scored(model, walk.state[done], verifier)
             return walk.put(~done, part), value
         walk = sampler.look(model, walk)
         rewards = [
-            self.of(model, self._guess(model, walk, streams.fold("guess").fold(number)), verifier)
+            scored(model, self._guess(model, walk, streams.fold("guess").fold(number)), verifier)
             for number in range(self.draws)
         ]
         return walk, self.soft(torch.stack(rewards, 1))
@@ -77,11 +73,22 @@ class Reward:
         return clean
 
 
-def needs_verifier(verifier: Verifier | None, method: str, absolute: bool = True) -> Verifier:
+def scored(model: Model, state: State, verifier: Verifier) -> Tensor:
+    """Rewards r (B,), float64, of rows that are clean."""
+    return verifier(model.decode(state.x), state.problem).double().to(state.x.device)
+
+
+def spread(model: Model, state: State, number: int, streams: Streams) -> tuple[State, Streams]:
+    """`number` rows of pure noise in place of each row of `state`, side by side, and their streams."""
+    many, slots = state.repeat(number), streams.split(number)
+    return model.process.prior(many, many.free, slots.fold("prior")), slots
+
+
+def needs_verifier(verifier: Verifier | None, method: str) -> Verifier:
     """The verifier, or the error that says that there is none, or none whose scores mean something by themselves."""
     if verifier is None:
         raise RedraftError(f"{method} needs a verifier: give run(..., verifier=...)")
-    if absolute and getattr(verifier, "relative", False):
+    if getattr(verifier, "relative", False):
         raise RedraftError(
             f"{method} compares scores of different calls, and this verifier's are ranks within one call"
         )

@@ -22,9 +22,10 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
+from redraft.core.ranking import flat
 from redraft.core.state import Draft, State, expand
 from redraft.core.streams import Streams
-from redraft.methods.value import needs_verifier
+from redraft.methods.value import needs_verifier, scored
 from redraft.samplers import AnySampler, Parallel, sample
 
 
@@ -82,7 +83,7 @@ class ZeroOrder:
     def _first(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
         state = sample(self.sampler, model, noisy, streams.fold("initial"))
-        reward = verifier(model.decode(state.x), state.problem).double()
+        reward = scored(model, state, verifier)
         zero = torch.zeros_like(reward)
         return Draft(state, 0, {"reward": reward}, carried(noisy.x, reward, reward, zero))
 
@@ -90,9 +91,9 @@ class ZeroOrder:
         here, carry = streams.fold("round").fold(draft.number), draft.carry
         noisy = self._around(model, draft, here)
         drawn = sample(self.sampler, model, noisy, streams.fold("initial").repeat(self.neighbours))
-        rewards = verifier(model.decode(drawn.x), drawn.problem).double().view(-1, self.neighbours)
+        rewards = scored(model, drawn, verifier).view(-1, self.neighbours)
         found, place = rewards.max(1)
-        rows = place + torch.arange(len(draft), device=place.device) * self.neighbours
+        rows = flat(place, self.neighbours)
         begun = self._anew(carry)
         moved = begun | (found > carry["pivot"])
         noise = torch.where(expand(moved[:, None], noisy.x), noisy.x[rows], carry["noise"])

@@ -80,7 +80,7 @@ def _mean(sigma: Tensor, now: Moment) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Scheduled:
+class OnSchedule:
     """After the step (1 - a_s) n of the n active tokens are masked, rounded down or up.
 
     Attributes:
@@ -185,7 +185,7 @@ class Refresh:
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
-        planned = Scheduled(least=0)(now).reveal
+        planned = OnSchedule(least=0)(now).reveal
         if self.number is not None:
             remask = torch.full_like(planned, self.number)
         else:

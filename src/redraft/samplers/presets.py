@@ -11,6 +11,7 @@ ReMDM's budget is `Unmask(128, Rule(Remask("cap", 0.02), Judge("star")))`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -21,7 +22,7 @@ from redraft.core.state import State
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Plateau
-from redraft.samplers.budgets import EntropyBound, Even, Proportional, Refresh, Remask, Scheduled, Threshold
+from redraft.samplers.budgets import EntropyBound, Even, OnSchedule, Proportional, Refresh, Remask, Threshold
 from redraft.samplers.rules import Rule, Scorer
 from redraft.samplers.scorers import Confidence, Entropy, Halton, Judge, Margin, Planner, Quality
 from redraft.samplers.unmask import Corrector, Unmask, UnmaskWalk
@@ -36,17 +37,17 @@ def ancestral(steps: int = 128, draw: Draw = Draw()) -> Unmask:
 
 def maskgit(steps: int = 16, draw: Draw = Draw(), noise: float = 4.5) -> Unmask:
     """MaskGIT: the surest draws first, on a cosine schedule, with Gumbel noise that falls with t. Chang et al. 2022."""
-    return Unmask(steps, Rule(Scheduled(least=1), Confidence(), noise, annealed=True), schedule=Cosine(), draw=draw)
+    return Unmask(steps, Rule(OnSchedule(least=1), Confidence(), noise, annealed=True), schedule=Cosine(), draw=draw)
 
 
 def margin(steps: int = 128, draw: Draw = Draw()) -> Unmask:
     """The tokens with the largest margin of the best over the second first. Kim et al. 2025."""
-    return Unmask(steps, Rule(Scheduled(least=1), Margin()), draw=draw)
+    return Unmask(steps, Rule(OnSchedule(least=1), Margin()), draw=draw)
 
 
 def least_entropy(steps: int = 128, draw: Draw = Draw()) -> Unmask:
     """The tokens with the least entropy first."""
-    return Unmask(steps, Rule(Scheduled(least=1), Entropy()), draw=draw)
+    return Unmask(steps, Rule(OnSchedule(least=1), Entropy()), draw=draw)
 
 
 def llada(steps: int = 128, draw: Draw = Draw(temperature=0), block: int | None = 32) -> Unmask:
@@ -78,7 +79,7 @@ def entropy_bounded(steps: int = 128, draw: Draw = Draw(), bound: float = 0.1) -
 
 def halton(steps: int = 32, draw: Draw = Draw(), height: int | None = None) -> Unmask:
     """Halton-MaskGIT: a fixed order that fills the picture evenly, on an arccos schedule. Besnier et al. 2025."""
-    return Unmask(steps, Rule(Scheduled(least=1), Halton(height)), schedule=Arccos(), draw=draw)
+    return Unmask(steps, Rule(OnSchedule(least=1), Halton(height)), schedule=Arccos(), draw=draw)
 
 
 def remdm_cap(steps: int = 128, draw: Draw = NUCLEUS, eta: float = 0.02) -> Unmask:
@@ -120,13 +121,13 @@ def corrected(steps: int = 64, draw: Draw = Draw(), size: float = 0.1) -> Unmask
 
 def p2(steps: int = 128, draw: Draw = Draw(), eta: float = 1.0) -> Unmask:
     """P2 with self-planning: all tokens ranked by the network's own raw logits. Peng et al. 2025."""
-    return Unmask(steps, Rule(Scheduled(), Planner(eta), joint=True), draw=draw)
+    return Unmask(steps, Rule(OnSchedule(), Planner(eta), joint=True), draw=draw)
 
 
 def token_critic(steps: int = 18, draw: Draw = Draw(), critic: str = "star", noise: float = 1.0) -> Unmask:
     """Token-Critic: all tokens ranked by a critic, with noise that falls, on a cosine schedule. Lezama et al. 2022."""
     return Unmask(
-        steps, Rule(Scheduled(), Judge(critic), noise, annealed=True, joint=True), schedule=Cosine(), draw=draw
+        steps, Rule(OnSchedule(), Judge(critic), noise, annealed=True, joint=True), schedule=Cosine(), draw=draw
     )
 
 
@@ -169,7 +170,7 @@ def g_star_plus(
 
     `noise` is its remasking temperature. A guided step costs two network evaluations, the proposal's and the critic's.
     """
-    return Unmask(steps, Rule(Scheduled("ceil"), Judge(critic), noise, joint=True), on=on, draw=draw)
+    return Unmask(steps, Rule(OnSchedule("ceil"), Judge(critic), noise, joint=True), on=on, draw=draw)
 
 
 def g_star_loop(
@@ -184,7 +185,7 @@ def g_star_loop(
     """G-Star-loop: as Star-loop, and a critic picks which tokens are masked again."""
     return replace(
         star_loop(steps, draw, on, off, kept_on),
-        rule=Rule(Scheduled("ceil"), Judge(critic), noise, joint=True),
+        rule=Rule(OnSchedule("ceil"), Judge(critic), noise, joint=True),
     )
 
 
@@ -217,38 +218,40 @@ class Preset:
 
     def __post_init__(self) -> None:
         """Reject what no sampler can be made of."""
-        self.sampler()
-
-    def sampler(self) -> Unmask:
-        """The sampler that it stands for."""
-        named = preset(self.name, steps=self.steps)
-        changes = {n: v for n in ("temperature", "top_p") if (v := getattr(self, n)) is not None}
-        return replace(named, draw=replace(named.draw, **changes))
+        sampler_of(self)
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
-        return self.sampler().nfe(regions, level)
+        return sampler_of(self).nfe(regions, level)
 
     def init(self, model: Model, state: State, streams: Streams) -> UnmaskWalk:
         """The walk at its start."""
-        return self.sampler().init(model, state, streams)
+        return sampler_of(self).init(model, state, streams)
 
     def look(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
         """The walk with the network's prediction for its state, which its next step then uses."""
-        return self.sampler().look(model, walk)
+        return sampler_of(self).look(model, walk)
 
     def level(self, walk: UnmaskWalk) -> Tensor:
         """Level of noise (B,) that each row has come down to."""
-        return self.sampler().level(walk)
+        return sampler_of(self).level(walk)
 
     def arrived(self, model: Model, state: State) -> UnmaskWalk:
         """The walk at its end, of a clean state whose free positions may be walked again from level 1."""
-        return self.sampler().arrived(model, state)
+        return sampler_of(self).arrived(model, state)
 
     def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
         """The walk noised back up to `level`, or to the next level of its grid above."""
-        return self.sampler().rewind(model, walk, level, streams)
+        return sampler_of(self).rewind(model, walk, level, streams)
 
     def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
         """The walk one step on."""
-        return self.sampler().step(model, walk, streams)
+        return sampler_of(self).step(model, walk, streams)
+
+
+@lru_cache(maxsize=64)
+def sampler_of(named: Preset) -> Unmask:
+    """The sampler that a name with settings stands for."""
+    sampler = preset(named.name, steps=named.steps)
+    changes = {n: v for n in ("temperature", "top_p") if (v := getattr(named, n)) is not None}
+    return replace(sampler, draw=replace(sampler.draw, **changes))

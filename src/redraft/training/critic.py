@@ -107,7 +107,7 @@ def remasked(model: TokenModel, examples: Examples, logits: Tensor, level: Tenso
     """
     state = examples.state
     kept = model.process.schedule.kept(level.double())
-    number = ((1 - kept) * state.free.sum(1)).ceil()
+    number = ((1 - kept) * state.free.sum(1) - 1e-9).ceil()  # against rounding, as in sampling
     where = choose(logits + streams.gumbel(logits.shape[1:]), state.free, number)
     t = level[:, None].to(state.t).expand_as(state.t).masked_fill(state.frozen, 0)
     return state.to(state.x.masked_fill(where, model.convention.mask), t)

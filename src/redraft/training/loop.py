@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import safe_open
@@ -14,9 +16,42 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, unknown
 
 Loss = Callable[[int], dict[str, Tensor]]
+
+
+class Sized(Protocol):
+    """What a recipe's size is read off: the name of a preset, and what is asked for instead of it."""
+
+    @property
+    def preset(self) -> str:
+        """The preset's name."""
+
+    @property
+    def steps(self) -> int | None:
+        """Optimiser steps, None for the preset's."""
+
+    @property
+    def batch(self) -> int | None:
+        """Rows a step, None for the preset's."""
+
+
+def sizes(presets: dict[str, tuple[int, int]], settings: Sized) -> tuple[int, int]:
+    """Steps and batch of a recipe.
+
+    Raises:
+        RedraftError: unknown preset; the nearest is suggested.
+    """
+    if settings.preset not in presets:
+        raise unknown("preset", settings.preset, presets)
+    steps, batch = presets[settings.preset]
+    return settings.steps or steps, settings.batch or batch
+
+
+def compiles() -> bool:
+    """Whether there is the compiler that `torch.compile` needs."""
+    return shutil.which("c++") is not None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from redraft.core.errors import RedraftError
 from redraft.core.run import run
 from redraft.methods.ipr import IPR
 from redraft.models.nets.board import BoardNet
@@ -23,7 +21,7 @@ from redraft.tasks.digits import load_digits
 from redraft.tasks.glyphs import Glyphs, load_reader
 from redraft.tasks.sudoku import Sudoku
 from redraft.training.levels import mean_beta, mid_walk
-from redraft.training.loop import Schedule, fit
+from redraft.training.loop import Schedule, compiles, fit, sizes
 
 PRESETS = {"cpu": (8_000, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
 
@@ -64,15 +62,12 @@ class TrainSudoku:
     mnist: str | None = None
     reader: str | None = None
     init: Path | None = None
-    compile: bool = field(default_factory=lambda: shutil.which("c++") is not None)
+    compile: bool = field(default_factory=compiles)
 
     def run(self) -> BoardNet:
         """Train, write the folder with weights and card, evaluate."""
-        if self.preset not in PRESETS:
-            raise RedraftError(f"unknown preset {self.preset!r}: use one of {', '.join(PRESETS)}")
-        steps, batch = PRESETS[self.preset]
-        settings = replace(self, steps=self.steps or steps, batch=self.batch or batch)
-        return _Recipe(settings).run()
+        steps, batch = sizes(PRESETS, self)
+        return _Recipe(replace(self, steps=steps, batch=batch)).run()
 
 
 class _Recipe:

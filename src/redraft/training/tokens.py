@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,14 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from redraft.core.errors import unknown
 from redraft.models import characters
 from redraft.models.nets.transformer import Transformer
 from redraft.models.reference import shifted, until_pad
 from redraft.models.weights import load_network, pick_device, save_network
 from redraft.tasks import python, sudoku_tokens
 from redraft.tasks.boards import random_board, shuffle_boards
-from redraft.training.loop import Loss, Schedule, fit
+from redraft.training.loop import Loss, Schedule, compiles, fit, sizes
 
 PYTHON = {"cpu": (3_000, 64), "gpu": (60_000, 512), "smoke": (20, 8)}
 SUDOKU = {"cpu": (1_800, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
@@ -35,11 +33,6 @@ PYTHON_DATA = (
 
 Clean = Callable[[int], Tensor]
 """The clean tokens (B, R) of a training step."""
-
-
-def compiles() -> bool:
-    """Whether there is the compiler that `torch.compile` needs."""
-    return shutil.which("c++") is not None
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ class TrainPython:
 
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""
-        steps, batch = _sizes(PYTHON, self)
+        steps, batch = sizes(PYTHON, self)
         net = _seeded(self, characters.VOCABULARY, edges=True)
         if self.init:
             net.load_state_dict(load_network(Transformer, self.init).state_dict(), strict=False)
@@ -124,7 +117,7 @@ class TrainSudokuTokens:
 
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""
-        steps, batch = _sizes(SUDOKU, self)
+        steps, batch = sizes(SUDOKU, self)
         net = _seeded(self, sudoku_tokens.VOCABULARY, layout="board", passes=self.passes, hidden=self.hidden)
         trainer = _Trainer(self, net, steps, batch, "sudoku-tokens", "Masked denoiser of Sudoku boards")
         pool = _boards(self.boards, self.seed)
@@ -166,7 +159,7 @@ class TrainPythonReference:
 
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""
-        steps, batch = _sizes(REFERENCE, self)
+        steps, batch = sizes(REFERENCE, self)
         net = _seeded(self, characters.VOCABULARY, causal=True)
         trainer = _Trainer(self, net, steps, batch, None, "Autoregressive judge of Python lines")
         trainer.fit(trainer.following(_lines(self.seed, batch)))
@@ -280,14 +273,6 @@ def _held_out(net: Transformer, held: Tensor, mask: int) -> dict[str, float]:
         loss = masked_loss(lambda x: [net(x)[0]], held.to(device), hidden, mask)
         losses[f"nats_at_{level}"] = float(loss)
     return losses
-
-
-def _sizes(presets: dict[str, tuple[int, int]], settings: Settings) -> tuple[int, int]:
-    """Steps and batch."""
-    if settings.preset not in presets:
-        raise unknown("preset", settings.preset, presets)
-    steps, batch = presets[settings.preset]
-    return settings.steps or steps, settings.batch or batch
 
 
 def _seeded(settings: Settings, vocabulary: int, **more: bool | int | str | None) -> Transformer:
