@@ -175,12 +175,18 @@ def speed() -> str:
     return markdown(rows)
 
 
-def masked_rows() -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:
-    """What bench/masked.py stored: by task, sampler and forwards, the rows by metric."""
+def cells_of(name: str, across: str) -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:
+    """What bench/NAME.py stored: by task, what is compared and the number `across`, the rows by metric."""
     found: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
-    for row in stored_cells("masked"):
-        found.setdefault((row["task"], row["sampler"], row["forwards"]), {})[row["metric"]] = row
+    for row in stored_cells(name):
+        compared = row["sampler"] if name == "masked" else row["method"]
+        found.setdefault((row["task"], compared, row[across]), {})[row["metric"]] = row
     return found
+
+
+MASKED = ("masked", "forwards")
+REWARD = ("reward", "multiple")
+SHARES = {"parses", "exact", "valid", "unique", "two samples differ"}
 
 
 def percent(row: dict[str, Any] | None) -> str:
@@ -196,35 +202,40 @@ def number(row: dict[str, Any] | None, digits: int = 2) -> str:
     return f"{row['mean']:.{digits}f}" + (f" ± {half:.{digits}f}" if half > 0 else "")
 
 
-def by_forwards(task: str, metric: str) -> str:
-    """One metric in per cent: samplers down, forwards across."""
-    cells = masked_rows()
-    forwards = sorted({f for t, _, f in cells if t == task})
-    samplers = sorted({s for t, s, _ in cells if t == task and plain(s)})
-    rows = [("sampler", *map(str, forwards), "n")]
-    for sampler in samplers:
-        here = [cells.get((task, sampler, f), {}) for f in forwards]
+def value(metric: str, cell: dict[str, dict[str, Any]]) -> str:
+    """A metric of a cell, shares in per cent."""
+    return (percent if metric in SHARES else number)(cell.get(metric))
+
+
+def curves(experiment: tuple[str, str], task: str, metric: str) -> str:
+    """One metric: what is compared down, compute across; without the variants of ablations."""
+    cells = cells_of(*experiment)
+    across = sorted({x for t, name, x in cells if t == task and plain(name)})
+    rows = [(experiment[0], *map(str, across), "n")]
+    for compared in sorted({name for t, name, _ in cells if t == task and plain(name)}):
+        here = [cells.get((task, compared, x), {}) for x in across]
         sizes = sorted({row["n"] for cell in here for row in cell.values()})
-        rows.append((sampler, *(percent(cell.get(metric)) for cell in here), "/".join(map(str, sizes))))
+        rows.append((compared, *(value(metric, cell) for cell in here), "/".join(map(str, sizes))))
     return markdown(rows)
 
 
-def details(task: str, forwards: int, wanted: dict[str, str], keep: Callable[[str], bool]) -> str:
-    """Several metrics at one number of forwards."""
-    rows = [("sampler", "NFE", *wanted.values())]
-    for (t, sampler, f), cell in sorted(masked_rows().items()):
-        if t == task and f == forwards and keep(sampler):
-            shares = {"parses", "exact", "valid", "unique", "two samples differ"}
-            values = (percent(cell.get(m)) if m in shares else number(cell.get(m)) for m in wanted)
-            rows.append((sampler, number(cell["nfe"], 0).split(" ")[0], *values))
+def details(
+    experiment: tuple[str, str], task: str, at: int, wanted: dict[str, str], keep: Callable[[str], bool]
+) -> str:
+    """Several metrics at one amount of compute."""
+    rows = [(experiment[0], *wanted.values(), "n")]
+    for (t, compared, x), cell in sorted(cells_of(*experiment).items()):
+        if t == task and x == at and keep(compared):
+            rows.append((compared, *(value(metric, cell) for metric in wanted), str(cell["nfe"]["n"])))
     return markdown(rows)
 
 
-def plain(sampler: str) -> bool:
-    """Whether the sampler is no variant of the ablation."""
-    return "=" not in sampler
+def plain(compared: str) -> bool:
+    """Whether this is no variant of an ablation."""
+    return "=" not in compared and " at " not in compared and not compared.endswith("evenly")
 
 
+NFE = {"nfe": "NFE"}
 QUALITY = {"parses": "parses, %", "nll": "nll", "repetition": "repetition", "mauve-like": "MAUVE-like"}
 VARIETY = {"distinct_4": "distinct-4", "entropy": "entropy", "unique": "unique, %", "redraws a token": "redraws"}
 
@@ -235,48 +246,21 @@ def ablation() -> str:
     def kept(sampler: str) -> bool:
         return sampler.startswith(("star+", "g-star+"))
 
-    return details("python", 128, QUALITY | VARIETY, kept)
+    return details(MASKED, "python", 128, NFE | QUALITY | VARIETY, kept)
 
 
 def infilling() -> str:
     """Infilling, and how often the very line is found."""
-    first = by_forwards("infilling", "parses")
-    return first + "\n\n" + details("infilling", 64, {"parses": "parses, %", "exact": "exact, %"}, plain)
+    wanted = NFE | {"parses": "parses, %", "exact": "exact, %"}
+    return curves(MASKED, "infilling", "parses") + "\n\n" + details(MASKED, "infilling", 64, wanted, plain)
 
 
 def sudoku_tokens() -> str:
     """Boards, and how much two samples of a puzzle differ."""
-    wanted = {"valid": "valid, %", "violations": "violations", "two samples differ": "two samples differ, %"}
+    wanted = NFE | {"valid": "valid, %", "violations": "violations", "two samples differ": "two samples differ, %"}
     wanted["redraws a token"] = "redraws"
-    return by_forwards("sudoku-tokens", "valid") + "\n\n" + details("sudoku-tokens", 128, wanted, plain)
-
-
-def reward_cells() -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:
-    """What bench/reward.py stored: by task, method and multiple, the rows by metric."""
-    found: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
-    for row in stored_cells("reward"):
-        found.setdefault((row["task"], row["method"], row["multiple"]), {})[row["metric"]] = row
-    return found
-
-
-def by_multiple(task: str, metric: str) -> str:
-    """One metric: methods down, multiples of the base cost across."""
-    cells = reward_cells()
-    multiples = sorted({m for t, _, m in cells if t == task})
-    methods = sorted({name for t, name, _ in cells if t == task and "=" not in name and " at " not in name})
-    rows = [("method", *(f"{m} x" for m in multiples))]
-    rows += [(name, *(number(cells.get((task, name, m), {}).get(metric)) for m in multiples)) for name in methods]
-    return markdown(rows)
-
-
-def reward_details(task: str, multiple: int, wanted: dict[str, str], keep: Callable[[str], bool]) -> str:
-    """Several metrics at one multiple of the base cost."""
-    rows = [("method", *wanted.values())]
-    for (t, method, m), cell in sorted(reward_cells().items()):
-        if t == task and m == multiple and keep(method):
-            shares = {"parses", "valid", "unique"}
-            rows.append((method, *((percent if w in shares else number)(cell.get(w)) for w in wanted)))
-    return markdown(rows)
+    more = "\n\n".join(f"At {at}:\n\n" + details(MASKED, "sudoku-tokens", at, wanted, plain) for at in (64, 128))
+    return curves(MASKED, "sudoku-tokens", "valid") + "\n\n" + more
 
 
 def reward_task(task: str) -> str:
@@ -284,17 +268,19 @@ def reward_task(task: str) -> str:
     quality = {"parses": "parses, %", "repetition": "repetition", "distinct_4": "distinct-4", "unique": "unique, %"}
     quality = quality if task == "python" else {"valid": "valid, %"}
     costs = {"nfe": "NFE", "verifier calls": "verifier calls", "acceptance": "acceptance"}
-    more = reward_details(task, 4, {"reward": "reward"} | quality | costs, lambda name: "=" not in name)
-    return by_multiple(task, "reward") + "\n\nAt 4 times the base cost:\n\n" + more
+    more = details(REWARD, task, 4, {"reward": "reward"} | quality | costs, plain)
+    return curves(REWARD, task, "reward") + "\n\nAt 4 times the base cost:\n\n" + more
 
 
 def reward_ablation() -> str:
-    """IterRef with one setting changed, at 4 times the base cost."""
+    """IterRef with one setting changed: where and how far at 4 times the base cost, and k N = 32 tries."""
     wanted = {"reward": "reward", "acceptance": "acceptance", "nfe": "NFE", "verifier calls": "verifier calls"}
     parts = []
     for task in ("python", "sudoku-tokens"):
-        table = reward_details(task, 4, wanted, lambda name: name.startswith("iterref"))
-        parts.append(f"`{task}`\n\n{table}")
+        more = {"parses": "parses, %"} if task == "python" else {"valid": "valid, %"}
+        where = details(REWARD, task, 4, wanted | more, lambda name: not plain(name))
+        tries = details(REWARD, task, 6, wanted | more, lambda name: not plain(name))
+        parts.append(f"`{task}`, where and how far, 4 times the base cost:\n\n{where}\n\nk N = 32:\n\n{tries}")
     return "\n\n".join(parts)
 
 
@@ -323,8 +309,8 @@ TABLES = {
     "grid": grid,
     "vary": vary,
     "speed": speed,
-    "python": lambda: by_forwards("python", "parses"),
-    "python_more": lambda: details("python", 128, QUALITY | VARIETY, plain),
+    "python": lambda: curves(MASKED, "python", "parses"),
+    "python_more": lambda: details(MASKED, "python", 128, NFE | QUALITY | VARIETY, plain),
     "ablation": ablation,
     "infilling": infilling,
     "sudoku_tokens": sudoku_tokens,
