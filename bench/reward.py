@@ -33,13 +33,26 @@ from redraft import (
     preset,
 )
 from redraft.samplers.presets import NUCLEUS
-from redraft.verifiers import likelihood, violations
+from redraft.tasks.python import decode, kind_of
+from redraft.verifiers import LineKind, likelihood, parses, violations
 
 ROWS = 64  # problems that run together
 STEPS = 32  # of the base sampler
 MULTIPLES = (1, 2, 4, 8, 16, 32)
-ALPHA = {"python": 0.1, "sudoku-tokens": 0.5}
-BASE = {"python": preset("ancestral", steps=STEPS, draw=NUCLEUS), "sudoku-tokens": preset("ancestral", steps=STEPS)}
+LINES = preset("ancestral", steps=STEPS, draw=NUCLEUS)
+BASE = {
+    "python": LINES,
+    "python, raise": LINES,
+    "python, parses": LINES,
+    "sudoku-tokens": preset("ancestral", steps=STEPS),
+}
+ALPHA = {"python": 0.1, "python, raise": 1.0, "python, parses": 0.1, "sudoku-tokens": 0.5}
+VERIFIER: dict[str, Callable[[Any], Any]] = {
+    "python": likelihood,
+    "python, raise": lambda task: LineKind("raise"),
+    "python, parses": parses,
+    "sudoku-tokens": violations,
+}
 Make = Callable[[str, int], Any]
 
 
@@ -124,7 +137,7 @@ TRIES = {f"iterref k={32 // n} N={n} a=0": tries(n, 0.0) for n in (1, 2, 4, 8, 1
 TRIES |= {f"iterref k={32 // n} N={n} a=1": tries(n, 1.0) for n in (2, 8, 32)}
 TUNED = {
     f"iterref at {' + '.join(map(str, levels))}, distance={distance}": iterref(levels, distance)
-    for levels in ((0.1,), (0.3,), (0.5,), (0.4, 0.2), (0.5, 0.1), (0.5, 0.3, 0.1))
+    for levels in ((0.125,), (0.3125,), (0.5,), (0.375, 0.1875), (0.5, 0.125), (0.5, 0.3125, 0.125))
     for distance in (0.0625, 0.125, 0.25)
 }
 SETTINGS = WHERE | DISTANCES | TRIES | TUNED
@@ -142,19 +155,21 @@ class Cell:
 
 def groups(n: int) -> dict[str, list[Cell]]:
     """Cells by the name of their group."""
-    tasks = ("python", "sudoku-tokens")
-    found = {task: [Cell(task, name, m, n) for m in MULTIPLES for name in METHODS] for task in tasks}
+    found = {task: [Cell(task, name, m, n) for m in MULTIPLES for name in METHODS] for task in BASE}
     found["sudoku-tokens"] += [Cell("sudoku-tokens", "ipr with blame", m, n) for m in MULTIPLES]
-    found["ablation"] = [Cell(task, name, 6 if name in TRIES else 4, n) for task in tasks for name in WHERE | DISTANCES | TRIES]
+    tasks = ("python", "sudoku-tokens")
+    found["ablation"] = [
+        Cell(task, name, 6 if name in TRIES else 4, n) for task in tasks for name in WHERE | DISTANCES | TRIES
+    ]
     found["tune"] = [Cell(task, name, 4, n) for task in tasks for name in TUNED]
     return found
 
 
 def measure(cell: Cell) -> list[Row]:
     """The rows of a cell."""
-    task, model = load(cell.task)
+    task, model = load(cell.task.partition(",")[0])
     made = (METHODS | SETTINGS | {"ipr with blame": ipr_blame})[cell.method](cell.task, cell.multiple)
-    verifier = violations(task) if cell.task == "sudoku-tokens" else likelihood(task)
+    verifier = VERIFIER[cell.task](task)
     seed = 5 if cell.method in SETTINGS else 3  # settings are chosen on other problems than those reported
     given = task.problems(cell.n, seed=seed)
     budget = Budget(nfe=cell.multiple * STEPS) if isinstance(made, IPR) else None
@@ -172,6 +187,8 @@ def measure(cell: Cell) -> list[Row]:
     ]
     samples = torch.cat([result.samples for result in results])
     metrics: dict[str, Tensor] = {"reward": verifier(samples, given)} | task.evaluate(samples, given)
+    if cell.task == "python, raise":
+        metrics["is raise"] = torch.tensor([kind_of(text) == "raise" for text in decode(samples)]).double()
     metrics["nfe"] = torch.cat([result.ledger.nfe for result in results])
     metrics["verifier calls"] = torch.cat([result.ledger.verifier_calls for result in results])
     for name in ("acceptance", "effective_size", "distinct_ancestors"):
@@ -182,7 +199,7 @@ def measure(cell: Cell) -> list[Row]:
 
 def of_the_set(cell: Cell, samples: Tensor) -> dict[str, float]:
     """Diversity."""
-    if cell.task != "python":
+    if cell.task == "sudoku-tokens":
         return {}
     from redraft.tasks.python import diversity
 

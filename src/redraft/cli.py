@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str | Group] = {
             "reader": "redraft.training.reader:TrainReader",
             "python": "redraft.training.tokens:TrainPython",
             "sudoku-tokens": "redraft.training.tokens:TrainSudokuTokens",
+            "python-kinds": "redraft.training.kinds:TrainPythonKinds",
             "python-reference": "redraft.training.tokens:TrainPythonReference",
             "critic": "redraft.training.critic:TrainCritic",
         },

@@ -69,6 +69,7 @@ VERIFIERS = Registry(
         "violations": "redraft.verifiers.constraints:violations",
         "parses": "redraft.verifiers.constraints:parses",
         "likelihood": "redraft.verifiers.constraints:likelihood",
+        "line-kind": "redraft.verifiers.kinds:LineKind",
         "metric": "redraft.verifiers.constraints:Metric",
         "classifier": "redraft.verifiers.text:Classifier",
         "toxicity": "redraft.verifiers.text:toxicity",

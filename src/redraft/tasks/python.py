@@ -86,12 +86,37 @@ def _sound(line: str) -> bool:
 
 def parses(text: str) -> bool:
     """Whether `text` alone is Python of at least one statement."""
+    try:
+        return bool(_tree(text).body)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+
+
+def _tree(text: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return bool(ast.parse(text).body)
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            return False
+        return ast.parse(text)
+
+
+LINE_KINDS = ("assignment", "call", "return", "raise", "text", "other")
+
+
+def kind_of(text: str) -> str | None:
+    """Which of `LINE_KINDS` the first statement of `text` is, None if it does not parse; 'text' is a bare constant."""
+    if not parses(text):
+        return None
+    first = _tree(text).body[0]
+    value = first.value if isinstance(first, ast.Expr) else first
+    kinds = {
+        ast.Assign: "assignment",
+        ast.AugAssign: "assignment",
+        ast.AnnAssign: "assignment",
+        ast.Call: "call",
+        ast.Return: "return",
+        ast.Raise: "raise",
+        ast.Constant: "text",
+    }
+    return kinds.get(type(value), "other")
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from redraft.core.verifier import Verifier, VerifierError
     from redraft.verifiers.combined import MeanRank, WeightedSum, held_out
     from redraft.verifiers.constraints import Metric, likelihood, parses, violations
+    from redraft.verifiers.kinds import LineKind
     from redraft.verifiers.text import Classifier, Perplexity, cola, formality, sentiment, toxicity, toxicity_held_out
 
 _HOME = {
     "core.verifier": ("Verifier", "VerifierError"),
     "core.batched": ("Batched",),
     "verifiers.combined": ("MeanRank", "WeightedSum", "held_out"),
+    "verifiers.kinds": ("LineKind",),
     "verifiers.constraints": ("Metric", "likelihood", "parses", "violations"),
     "verifiers.text": ("Classifier", "Perplexity", "cola", "formality", "sentiment", "toxicity", "toxicity_held_out"),
 }
@@ -30,6 +32,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Batched",
     "Classifier",
+    "LineKind",
     "MeanRank",
     "Metric",
     "Perplexity",

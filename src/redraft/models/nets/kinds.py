@@ -1,0 +1,21 @@
+"""A linear classifier of lines on the features of a frozen network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class LineKinds(nn.Module):
+    """Logits (B, K) of `kinds` from features (B, D)."""
+
+    def __init__(self, features: int, kinds: list[str]) -> None:
+        """Build one layer over D `features`."""
+        super().__init__()
+        self.config = {"features": features, "kinds": kinds}
+        self.norm = nn.BatchNorm1d(features, affine=False)
+        self.layer = nn.Linear(features, len(kinds))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        logits: Tensor = self.layer(self.norm(features))
+        return logits
