@@ -8,7 +8,21 @@ if TYPE_CHECKING:
     from redraft.core.verifier import Verifier, VerifierError
     from redraft.verifiers.combined import MeanRank, WeightedSum, held_out
     from redraft.verifiers.constraints import Metric, likelihood, parses, violations
+    from redraft.verifiers.encoders import Features
+    from redraft.verifiers.grader import Grader
+    from redraft.verifiers.image_reward import ImageReward
     from redraft.verifiers.kinds import LineKind
+    from redraft.verifiers.pictures import (
+        VQA,
+        Aesthetic,
+        Agreement,
+        CLIPScore,
+        ImageClassifier,
+        SelfAgreement,
+        aesthetic,
+        aesthetic_siglip,
+        pickscore,
+    )
     from redraft.verifiers.text import Classifier, Perplexity, cola, formality, sentiment, toxicity, toxicity_held_out
 
 _HOME = {
@@ -17,6 +31,20 @@ _HOME = {
     "verifiers.combined": ("MeanRank", "WeightedSum", "held_out"),
     "verifiers.kinds": ("LineKind",),
     "verifiers.constraints": ("Metric", "likelihood", "parses", "violations"),
+    "verifiers.encoders": ("Features",),
+    "verifiers.grader": ("Grader",),
+    "verifiers.image_reward": ("ImageReward",),
+    "verifiers.pictures": (
+        "VQA",
+        "Aesthetic",
+        "Agreement",
+        "CLIPScore",
+        "ImageClassifier",
+        "SelfAgreement",
+        "aesthetic",
+        "aesthetic_siglip",
+        "pickscore",
+    ),
     "verifiers.text": ("Classifier", "Perplexity", "cola", "formality", "sentiment", "toxicity", "toxicity_held_out"),
 }
 
@@ -30,20 +58,32 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "VQA",
+    "Aesthetic",
+    "Agreement",
     "Batched",
+    "CLIPScore",
     "Classifier",
+    "Features",
+    "Grader",
+    "ImageClassifier",
+    "ImageReward",
     "LineKind",
     "MeanRank",
     "Metric",
     "Perplexity",
+    "SelfAgreement",
     "Verifier",
     "VerifierError",
     "WeightedSum",
+    "aesthetic",
+    "aesthetic_siglip",
     "cola",
     "formality",
     "held_out",
     "likelihood",
     "parses",
+    "pickscore",
     "sentiment",
     "toxicity",
     "toxicity_held_out",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -11,7 +13,7 @@ class LineKinds(nn.Module):
     def __init__(self, features: int, kinds: list[str]) -> None:
         """Build one layer over D `features`."""
         super().__init__()
-        self.config = {"features": features, "kinds": kinds}
+        self.config: dict[str, Any] = {"features": features, "kinds": kinds}
         self.norm = nn.BatchNorm1d(features, affine=False)
         self.layer = nn.Linear(features, len(kinds))
 
