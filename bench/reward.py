@@ -126,8 +126,7 @@ METHODS: dict[str, Make] = {
     "beam": beam,
     "fk": fk,
     "particle gibbs": particle_gibbs,
-    "iterref": iterref(EVENLY),
-    "iterref at the end": iterref((0.0,)),
+    "iterref": iterref((0.5, 0.125), 0.125),
     "ipr": ipr,
 }
 WHERE = {f"iterref at {level}": iterref((level,)) for level in (0.9, 0.7, 0.5, 0.3, 0.1, 0.0)}

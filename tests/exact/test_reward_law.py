@@ -154,7 +154,15 @@ def test_iterref_on_the_way_leaves_the_tilted_law_of_its_level_as_it_is(a, right
     law = base * (value / ALPHA).exp()
     start = torch.multinomial(law, 6000, True, generator=torch.Generator().manual_seed(0))
     walk, streams = walk_at(sampler, model, states[start], 2)
-    method = IterRef(a=a, moves=3, distance=0.5, reward=Soft(ALPHA if right else 2 * ALPHA), sampler=sampler)
+    method = IterRef(
+        (0.75, 0.5, 0.25, 0.0),
+        0.5,
+        moves=3,
+        candidates=2,
+        a=a,
+        reward=Soft(ALPHA if right else 2 * ALPHA),
+        sampler=sampler,
+    )
     chain = method._refined(model, walk, None, 0.5, streams, verifier)
     assert chain.accepted.sum() > 1000
     p = counts_p(torch.bincount(number(chain.walk.state.x, PRODUCT), minlength=81), law)
@@ -292,7 +300,7 @@ def draft_of(given):
         Beam(2, 2, sampler=ONE_BY_ONE),
         BestOfN(4, 2, sampler=ONE_BY_ONE),
         ParticleGibbs(3, 2, sampler=ONE_BY_ONE),
-        IterRef(rounds=2, sampler=ONE_BY_ONE),
+        IterRef(rounds=2, candidates=2, sampler=ONE_BY_ONE),
         IterRef(rounds=1, a=1.0, candidates=3, sampler=ONE_BY_ONE),
         IPR(3, refine=Sequential(1), initial=Sequential(1), keep=Metropolis(), select=Blame()),
     ],
@@ -342,7 +350,9 @@ def test_a_verifier_that_fails_loses_nothing():
 
 @pytest.mark.parametrize("a", [0.0, 1.0])
 def test_iterref_pays_no_more_than_it_says_and_alone_ends_as_among_others(a):
-    method = IterRef(a=a, rounds=1, reward=Reward(ALPHA), sampler=ONE_BY_ONE)
+    method = IterRef(
+        (0.75, 0.5, 0.25, 0.0), 0.25, candidates=2, a=a, rounds=1, reward=Reward(ALPHA), sampler=ONE_BY_ONE
+    )
     given = problems(6)
     whole = redraft.run(method, MODEL, given, verifier=verifier)
     alone = redraft.run(method, MODEL, given[3:4], verifier=verifier)

@@ -39,7 +39,7 @@ class LineKind:
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:
         """Scores (B,), float64, of lines (B, 64)."""
         with torch.no_grad():
-            logits = _classifier(self.folder)(load_reference(None, "cpu").features(samples.cpu()))
+            logits: Tensor = _classifier(self.folder)(load_reference(None, "cpu").features(samples.cpu()))
         return logits.double().log_softmax(-1)[:, self._kinds().index(self.kind)]
 
     def _kinds(self) -> list[str]:
