@@ -109,5 +109,5 @@ def run(
 
 
 def key(row: Row) -> tuple[Any, ...]:
-    """What tells cells apart, the number of samples aside."""
-    return tuple(value for name, value in row.items() if name not in ("n", "metric", "mean", "low", "high"))
+    """What tells cells apart, the number of samples aside, and the costs at which one run was looked at."""
+    return tuple(value for name, value in row.items() if name not in ("n", "at", "metric", "mean", "low", "high"))

@@ -1,4 +1,4 @@
-"""The command line: `redraft demo | sample | train | list`, built from the dataclasses that Python users see."""
+"""The command line: `redraft demo | sample | search | ...`, built from the dataclasses that Python users see."""
 
 from __future__ import annotations
 
@@ -27,16 +27,28 @@ class Group:
 COMMANDS: Mapping[str, str | Group] = {
     "demo": "redraft.commands.demo:Demo",
     "sample": "redraft.commands.sample:Sample",
+    "search": "redraft.commands.search:Search",
     "train": Group(
         "Train a reference network.",
         {
             "sudoku": "redraft.training.sudoku:TrainSudoku",
             "reader": "redraft.training.reader:TrainReader",
+            "digits": "redraft.training.class_digits:TrainDigits",
+            "digits-judges": "redraft.training.judges:TrainDigitsJudges",
             "python": "redraft.training.tokens:TrainPython",
             "sudoku-tokens": "redraft.training.tokens:TrainSudokuTokens",
             "python-kinds": "redraft.training.kinds:TrainPythonKinds",
             "python-reference": "redraft.training.tokens:TrainPythonReference",
             "critic": "redraft.training.critic:TrainCritic",
+        },
+    ),
+    "bench": Group(
+        "Run experiments at equal compute and report them.",
+        {
+            "run": "redraft.commands.bench:Run",
+            "resume": "redraft.commands.bench:Resume",
+            "status": "redraft.commands.bench:Show",
+            "report": "redraft.commands.bench:Report",
         },
     ),
     "list": "redraft.cli:List",

@@ -31,11 +31,15 @@ class Registry(Mapping[str, Any]):
         Raises:
             RedraftError: there is none; the nearest name is suggested.
         """
-        targets = self.targets()
+        targets = self._builtin if name in self._builtin else self.targets()  # entry points take long to read
         if name not in targets:
             raise unknown(self.kind, name, targets)
         module, _, attribute = targets[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is an object called `name`; it is not imported."""
+        return name in self._builtin or name in self.targets()
 
     def __iter__(self) -> Iterator[str]:
         """All names, sorted."""
@@ -52,6 +56,7 @@ MODELS = Registry(
         "sudoku": "redraft.models.sudoku:SudokuModel",
         "python": "redraft.models.reference:PythonModel",
         "sudoku-tokens": "redraft.models.reference:SudokuTokensModel",
+        "digits": "redraft.models.class_digits:DigitsModel",
     },
 )
 TASKS = Registry(
@@ -61,6 +66,7 @@ TASKS = Registry(
         "python": "redraft.tasks.python:Python",
         "sudoku-tokens": "redraft.tasks.sudoku_tokens:SudokuTokens",
         "markov": "redraft.tasks.markov:Markov",
+        "digits": "redraft.tasks.class_digits:ClassDigits",
     },
 )
 VERIFIERS = Registry(
@@ -86,6 +92,9 @@ VERIFIERS = Registry(
         "vqa": "redraft.verifiers.pictures:VQA",
         "image-classifier": "redraft.verifiers.pictures:ImageClassifier",
         "grader": "redraft.verifiers.grader:Grader",
+        "digit-classifier": "redraft.verifiers.class_digits:classifier",
+        "digit-oracle": "redraft.verifiers.class_digits:oracle",
+        "digit-agreement": "redraft.verifiers.class_digits:self_supervised",
         "weighted-sum": "redraft.verifiers.combined:WeightedSum",
         "mean-rank": "redraft.verifiers.combined:MeanRank",
         "batched": "redraft.core.batched:Batched",
@@ -105,6 +114,7 @@ METHODS = Registry(
         "paths": "redraft.methods.paths:Paths",
         "draft-then-verify": "redraft.methods.drafts:DraftThenVerify",
         "halving": "redraft.methods.drafts:Halving",
+        "evolution": "redraft.methods.evolution:Evolution",
         "particle-gibbs": "redraft.methods.particle_gibbs:ParticleGibbs",
     },
 )

@@ -1,4 +1,4 @@
-"""Classifier-free guidance for any token model that has a state without condition.
+"""Classifier-free guidance for any token model that has a state without condition, or model that guides itself.
 
 Ho and Salimans, "Classifier-free diffusion guidance", 2022, https://arxiv.org/abs/2207.12598.
 """
@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import isfinite
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.model import Model
 from redraft.core.state import State
-from redraft.models.tokens import TokenModel
+
+Kind = TypeVar("Kind", bound=Model)
 
 
-def guided(model: TokenModel, scale: float) -> TokenModel:
+def guided(model: Kind, scale: float) -> Kind:
     """The model with logits u + scale (c - u), for c with and u without the condition.
 
     Both passes are one batch of twice the rows, and each row counts as two evaluations. A scale of 0 is without the
@@ -31,13 +34,18 @@ def guided(model: TokenModel, scale: float) -> TokenModel:
     A token that either pass gives -inf stays at -inf.
 
     Args:
-        model: with a state without condition, as LLaDA (the prompt masked) and aMUSEd (the empty prompt) have.
+        model: with a state without condition, as LLaDA (the prompt masked) and aMUSEd (the empty prompt) have; or with
+            a method `guided(scale)` of its own, as `digits` has.
         scale: of the guidance.
 
     Raises:
         RedraftError: the model has no such state, or the scale is not finite.
     """
-    null = model.null
+    plain: Any = model
+    if hasattr(plain, "guided"):
+        own: Kind = plain.guided(scale)
+        return own
+    null = getattr(plain, "null", None)
     if null is None:
         raise RedraftError(
             f"guidance needs a model that offers 'guidance', a state without condition; {model.name!r} offers "
@@ -49,13 +57,15 @@ def guided(model: TokenModel, scale: float) -> TokenModel:
     def forward(x: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
         state = state.to(x, state.t)
         both = State.cat([state, null(state)])
-        logits, features = model.forward(both.x, both)
+        logits, features = plain.forward(both.x, both)
         conditional, unconditional = logits.chunk(2)
         mixed = combined(conditional, unconditional, scale)
         return mixed, None if features is None else features[: len(x)]
 
     name = f"{model.name} guided by {scale:g}"
-    return replace(model, name=name, forward=forward, plain=model.forward, null=None, nfe_per_row=2 * model.nfe_per_row)
+    cost = 2 * plain.nfe_per_row
+    mixed: Kind = replace(plain, name=name, forward=forward, plain=plain.forward, null=None, nfe_per_row=cost)
+    return mixed
 
 
 def combined(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

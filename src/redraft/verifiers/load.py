@@ -18,7 +18,7 @@ def load_verifier(name: str, /, task: Task | None = None, model: Model | None = 
         RedraftError: unknown name, or settings that the verifier needs are missing.
     """
     make = VERIFIERS[name]
-    known: dict[str, Any] = {"task": task, "text": getattr(model, "text", None)}
+    known: dict[str, Any] = {"task": task, "text": getattr(model, "text", None), "denoiser": model}
     asked = inspect.signature(make).parameters
     given = {key: value for key, value in known.items() if key in asked and value is not None} | settings
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
