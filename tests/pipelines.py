@@ -85,6 +85,51 @@ def flux(**settings):
     )  # fmt: skip
 
 
+def flux_2(kind=diffusers.Flux2Pipeline, guidance_embeds=True):
+    net = diffusers.Flux2Transformer2DModel(
+        patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=8, timestep_guidance_channels=8, axes_dims_rope=[4, 4, 4, 4],
+        guidance_embeds=guidance_embeds,
+    )  # fmt: skip
+    codec = diffusers.AutoencoderKLFlux2(
+        sample_size=16, down_block_types=("DownEncoderBlock2D",), up_block_types=("UpDecoderBlock2D",),
+        block_out_channels=(4,), layers_per_block=1, latent_channels=1, norm_num_groups=1, use_quant_conv=False,
+        use_post_quant_conv=False,
+    )  # fmt: skip
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    return kind(scheduler=scheduler, vae=codec, text_encoder=None, tokenizer=None, transformer=net)
+
+
+def flux_2_klein():
+    return flux_2(diffusers.Flux2KleinPipeline, guidance_embeds=False)
+
+
+def qwen_image(text_encoder=None, tokenizer=None):
+    net = diffusers.QwenImageTransformer2DModel(
+        patch_size=2, in_channels=16, out_channels=4, num_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=8, guidance_embeds=False, axes_dims_rope=(8, 4, 4),
+    )  # fmt: skip
+    codec = diffusers.AutoencoderKLQwenImage(
+        base_dim=4, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
+    return diffusers.QwenImagePipeline(
+        scheduler=scheduler, vae=codec, text_encoder=text_encoder, tokenizer=tokenizer, transformer=net
+    )
+
+
+def z_image():
+    net = diffusers.ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=8,
+        axes_dims=[8, 4, 4], axes_lens=[256, 32, 32],
+    )  # fmt: skip
+    return diffusers.ZImagePipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae(shift_factor=0.0), text_encoder=None,
+        tokenizer=None, transformer=net,
+    )  # fmt: skip
+
+
 def pixart():
     net = diffusers.PixArtTransformer2DModel(
         sample_size=8, num_layers=1, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=8,

@@ -20,6 +20,7 @@ from redraft.core.verifier import Verifier, VerifierError, blames, trait
 
 Ask = Callable[[Tensor, Problems], Tensor]
 LONGEST_WAIT = 60.0  # seconds
+ELSEWHERE = ("same device", "expected device", "weight type")  # what torch says of tensors on different devices
 
 
 class Batched:
@@ -141,12 +142,17 @@ class _Call:
         else:
             return self._checked(given, rows), []
         if len(rows) == 1 or self.batched.relative:
-            raise self._error(f"raised {type(failure).__name__}: {failure}", rows) from failure
+            raise self._error(f"raised {type(failure).__name__}: {failure}{self._hint(failure)}", rows) from failure
         half = (len(rows) + 1) // 2
         if full:
             self._shrink(half)
         left = tries if full else 1
         return None, [(rows[half:], left), (rows[:half], left)]
+
+    def _hint(self, error: Exception) -> str:
+        """What to do about a verifier whose weights are elsewhere than the samples."""
+        elsewhere = isinstance(error, RuntimeError) and any(sign in str(error) for sign in ELSEWHERE)
+        return f"; move the verifier to the samples' device, {self.samples.device}" if elsewhere else ""
 
     def _shrink(self, size: int) -> None:
         self.batched.size = size

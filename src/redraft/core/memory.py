@@ -39,15 +39,16 @@ class Fitting:
         found: list[Answer] = []
         start = 0
         while start < len(rows):
-            part = rows[start : start + (self.size or len(rows))]
+            size = self.size or len(rows)
+            part = rows[start : start + size] if size < len(rows) else rows
             answer, full = self._tried(ask, part)
             if full is None:
                 found.append(answer)  # type: ignore[arg-type]
                 start += len(part)
             elif len(part) == 1:
                 raise RedraftError(
-                    f"one row of {who} does not fit into memory ({full}): make it smaller, take fewer bits by dtype=..., "
-                    "or another device"
+                    f"one row of {who} does not fit into memory ({full}): make it smaller, take fewer bits by "
+                    "dtype=..., or another device"
                 )
             else:
                 self.size = (len(part) + 1) // 2

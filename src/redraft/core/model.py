@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
@@ -59,3 +60,9 @@ def demand(model: Model, feature: str, wanted_by: str) -> None:
             f"{wanted_by} needs a model that offers {feature!r}; {model.name!r} offers "
             f"{', '.join(sorted(model.offers)) or 'nothing beyond clean predictions'}"
         )
+
+
+def device_of(model: Model, otherwise: torch.device) -> torch.device:
+    """Where the model's network is, or `otherwise` if it has none."""
+    net = getattr(model, "net", None)
+    return next(net.parameters()).device if net is not None else otherwise

@@ -94,10 +94,10 @@ def load(
     architecture = _architecture(source, revision)
     named = {"name": _name(source)} | options
     if architecture.endswith("Pipeline") and architecture != AMUSED:
-        return pipeline.load(source, target, compile, dtype=_dtype(dtype), revision=revision, **named)
+        return pipeline.load(source, target, compile, dtype=known_dtype(dtype), revision=revision, **named)
     if architecture == AMUSED:
         _known(images.amused, options)
-        model = images.amused(*_amused_parts(source, revision, _dtype(dtype), target), **named)
+        model = images.amused(*_amused_parts(source, revision, known_dtype(dtype), target), **named)
     else:
         family = _family(source, architecture)
         _known(family.adapter, options)
@@ -107,7 +107,7 @@ def load(
             )
         common = _at(revision) | {"trust_remote_code": family.remote}
         words = _tokenizer(source, tokenizer or family.tokenizer, common)
-        net = pretrained(source, family.auto, dtype=_dtype(dtype or family.dtype), **common)
+        net = pretrained(source, family.auto, dtype=known_dtype(dtype or family.dtype), **common)
         model = family.adapter(net.to(target), words, **named)
     if compile and model.net is not None:
         model.net.compile(dynamic=True)
@@ -122,7 +122,12 @@ def _name(source: str) -> str:
     return Path(source).resolve().name if Path(source).is_dir() else source
 
 
-def _dtype(dtype: str | torch.dtype | None) -> Any:
+def known_dtype(dtype: str | torch.dtype | None) -> Any:
+    """The dtype of a name; None and 'auto' as they are.
+
+    Raises:
+        RedraftError: there is none of that name.
+    """
     if dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype):
         return dtype
     found = getattr(torch, dtype, None)

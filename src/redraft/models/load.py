@@ -9,6 +9,7 @@ from redraft.core.errors import RedraftError
 from redraft.core.model import Model
 from redraft.core.registry import MODELS
 from redraft.models import hub, pipeline
+from redraft.models.adapters import sit
 from redraft.models.weights import SHIPPED, read_config
 
 
@@ -17,18 +18,21 @@ def load_model(name: Any, device: str | None = None, compile: bool = False, **op
 
     Args:
         name: the name; the path of a folder that `redraft train` wrote or that is laid out as the hub's are; a hub id,
-            such as 'GSAI-ML/LLaDA-8B-Instruct'; or a pipeline of diffusers, which stays on its device if none is given.
+            such as 'GSAI-ML/LLaDA-8B-Instruct'; a checkpoint of SiT, .pt or .safetensors; or a pipeline of diffusers,
+            which stays on its device if none is given.
         device: such as 'cuda' or 'cpu'; a GPU if there is one when not given.
         compile: fuse the network's operations by `torch.compile`: a slow start, then faster; needs a C++ compiler.
         options: of models in the hub's layout only, see `redraft.models.hub.load`: remote_code, dtype, revision,
             tokenizer, and the adapter's own, such as length; of pipelines see `redraft.models.pipeline.adapt`: example,
-            and arguments of the pipeline's call, such as guidance_scale.
+            and arguments of the pipeline's call, such as guidance_scale; of SiT see `redraft.models.adapters.sit.load`.
 
     Raises:
         RedraftError: unknown name, a folder without a sound model, or whatever `redraft.models.hub.load` raises.
     """
     if not isinstance(name, str | Path):
         return pipeline.adapt(name, device, compile, **options)
+    if weights := sit.checkpoint(name):
+        return sit.load(weights, device, compile, **options)
     name = str(name)
     folder = Path(name) if Path(name).is_dir() else SHIPPED / name
     if hub.is_hub_folder(folder) if folder.is_dir() else hub.HUB_ID.fullmatch(name):

@@ -7,7 +7,6 @@ sigma (x0 + sigma e), whose scale the model's `Schedule` holds.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from redraft.core.errors import RedraftError, require, unknown
+from redraft.core.memory import Fitting
 from redraft.core.state import Prediction, State, expand
 from redraft.models import probe
+from redraft.models.schedule import Schedule, schedule_of
 from redraft.models.weights import fingerprint
 from redraft.processes.flow import RectifiedFlow
 from redraft.processes.vp import VariancePreserving, noise_in, signal
@@ -28,29 +29,10 @@ KINDS = ("epsilon", "sample", "v_prediction", "flow_prediction")
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """The steps of a pipeline's scheduler.
-
-    Attributes:
-        scheduler: a copy of it, with its timesteps set; never stepped itself.
-        timesteps: of the n steps, as the network is told.
-        levels: of noise (n + 1,) before each step and after the last, which is 0.
-        scales: (n + 1,), what a state's values are multiplied by for the scheduler.
-        start: what pure noise is multiplied by for the first step.
-        options: the pipeline's own arguments of the scheduler's step.
-    """
-
-    scheduler: Any
-    timesteps: Tensor
-    levels: Tensor
-    scales: Tensor
-    start: float
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class PipelineModel:
     """A diffusers pipeline; decoded samples are pictures (B, C, H, W) or videos (B, F, C, H, W) in [0, 1].
+
+    Rows that do not fit into memory together are evaluated, or decoded, half as many at a time from then on.
 
     Attributes:
         name: how users call it.
@@ -58,17 +40,20 @@ class PipelineModel:
         example: what the network is conditioned on, for one row (1, ...) each.
         options: further arguments of the pipeline's call, such as guidance_scale, height and width.
         decode_rows: rows that are decoded at once.
+        offload: the text encoders wait on the CPU and come to the denoiser's device only to encode.
     """
 
     name: str
     pipeline: Any
     example: dict[str, Tensor]
     options: dict[str, Any] = field(default_factory=dict)
-    decode_rows: int = 4
+    decode_rows: int = 8
+    offload: bool = False
     graph = None
     dtype = torch.float32
     _schedules: dict[int, Schedule] = field(default_factory=dict, repr=False, compare=False)
     _told: dict[float, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _fitting: Fitting = field(default_factory=Fitting, repr=False, compare=False)
 
     @cached_property
     def offers(self) -> frozenset[str]:
@@ -103,6 +88,8 @@ class PipelineModel:
                 f"{type(scheduler).__name__} of {self.name!r} has prediction type {kind!r}; supported are "
                 f"{', '.join(KINDS)}"
             )
+        if not flow and kind != "flow_prediction" and not hasattr(scheduler, "alphas_cumprod"):
+            raise RedraftError(f"{type(scheduler).__name__} of {self.name!r} does not say what noise it was trained on")
         return str(kind)
 
     @property
@@ -118,7 +105,8 @@ class PipelineModel:
     @property
     def shape(self) -> tuple[int | None, ...]:
         """(1, *latent)."""
-        return (1, *self._first[0].sample.shape[1:])
+        first = self._first[0]
+        return (1, *(first.sample.shape[1:] if self._packing is None else first.drawn[1:]))
 
     @property
     def nfe_per_row(self) -> int:
@@ -127,11 +115,13 @@ class PipelineModel:
 
     def predict(self, state: State) -> Prediction:
         """One network evaluation for each row, guidance as the pipeline has it; rows of one level are one batch."""
+        levels = sorted(set(state.t[:, 0].tolist()))
+        if len(levels) == 1:
+            return Prediction(self._at(state, levels[0]))
         clean = torch.empty_like(state.x)
-        for level in sorted(set(state.t[:, 0].tolist())):
+        for level in levels:
             rows = (state.t[:, 0] == level).nonzero()[:, 0]
-            part = state[rows]
-            clean[rows] = self._clean(part, self._output(part, self._timestep(level)))
+            clean[rows] = self._at(state[rows], level)
         return Prediction(clean)
 
     def output(self, state: State, prediction: Prediction) -> Tensor:
@@ -150,11 +140,12 @@ class PipelineModel:
         """The steps that the pipeline walks when it is asked for `steps` of them.
 
         Raises:
-            RedraftError: its scheduler takes another number of network evaluations, or scales its input in a way that
-                is not known here.
+            RedraftError: its scheduler is not supported, see `redraft.models.schedule.schedule_of`.
         """
         if steps not in self._schedules:
-            made = self._made(steps)
+            asked = probe.StandIn(self.pipeline.scheduler, None)
+            probe.call(self.pipeline, asked, self._on_device(self.example), self._options(steps), None, self.name)
+            made = schedule_of(self.pipeline.scheduler, steps, asked, self._first[0], self.flow)
             self._schedules[steps] = made
             self._told.update({level: made.timesteps[k : k + 1] for k, level in enumerate(made.levels[:-1].tolist())})
         return self._schedules[steps]
@@ -164,7 +155,7 @@ class PipelineModel:
 
         It is the end of the pipeline's own call, with no steps before it.
         """
-        return torch.cat([self._decoded(part) for part in torch.split(x, self.decode_rows)])
+        return torch.cat(self._decoding(self._decoded, x, f"{self.name} to decode"))
 
     def encode(self, samples: Tensor) -> Tensor:
         """Not known of a pipeline.
@@ -183,7 +174,14 @@ class PipelineModel:
         Raises:
             RedraftError: they are mixed, or not what the pipeline takes.
         """
-        return conditions(self.pipeline, prompts, self.options, self.name)
+        with probe.encoders_at(self.pipeline, probe.device_of(self.net) if self.offload else None):
+            made = conditions(self.pipeline, prompts, self.options, self.name)
+        _check_like(made, self.example, self.name)
+        return made
+
+    def drop_encoders(self) -> None:
+        """Remove the text encoders from the pipeline for good, when all prompts are encoded; embeddings still work."""
+        self.pipeline.register_modules(**dict.fromkeys(probe.encoders(self.pipeline)))
 
     def check(self) -> None:
         """Raise unless the pipeline can be a model.
@@ -202,38 +200,96 @@ class PipelineModel:
     @cached_property
     def _first(self) -> tuple[probe.StandIn, int]:
         """One evaluation without latents given, which shows their shape, and the network rows that it took."""
-        last = torch.tensor([self.pipeline.scheduler.config.num_train_timesteps - 1])
-        stand_in = probe.StandIn(self.pipeline.scheduler, last)
+        stand_in = probe.StandIn(self.pipeline.scheduler, self._last)
         with probe.counted_rows(self.pipeline) as rows:
             probe.call(self.pipeline, stand_in, self._on_device(self.example), self._options(1), None, self.name)
         return stand_in, sum(rows)
+
+    @property
+    def _last(self) -> Tensor:
+        """The timestep (1,) of the most noise."""
+        return torch.tensor([self.pipeline.scheduler.config.num_train_timesteps - 1])
+
+    @cached_property
+    def _weight(self) -> Tensor:
+        """A tensor of the denoiser's, for its device and dtype."""
+        return next(self.net.parameters())
 
     def _options(self, steps: int) -> dict[str, Any]:
         return self.options | {"num_inference_steps": steps}
 
     def _on_device(self, cond: dict[str, Tensor]) -> dict[str, Tensor]:
-        weight = next(self.net.parameters())
+        weight = self._weight
         return {k: v.to(weight.device, weight.dtype if v.is_floating_point() else None) for k, v in cond.items()}
+
+    @cached_property
+    def _decoding(self) -> Fitting:
+        return Fitting(self.decode_rows)
+
+    @cached_property
+    def _packing(self) -> Tensor | None:
+        """Where each number (N,) of a row that the pipeline is given stands in the row that the network sees.
+
+        None if it is given what the network sees, as is usual; some pack what they are given.
+        """
+        seen, drawn = self._first[0].sample.shape[1:], self._first[0].drawn[1:]
+        if seen == drawn:
+            return None
+        try:
+            self._traced(seen)
+        except RedraftError:  # it takes what it draws only
+            return self._traced(drawn)
+        return None
+
+    def _traced(self, shape: torch.Size) -> Tensor:
+        """See `_packing`, if it is given rows of `shape`: there each number is its own place, a digit of it a row."""
+        place, digits = torch.arange(shape.numel()), range(max(1, -(-(shape.numel() - 1).bit_length() // 7)))
+        latents = torch.stack([(place >> 7 * digit) & 127 for digit in digits]).reshape(len(digits), *shape)
+        rows = torch.zeros(len(digits), dtype=torch.long)
+        stand_in = probe.StandIn(self.pipeline.scheduler, self._last)
+        cond = self._on_device({name: value[rows] for name, value in self.example.items()})
+        probe.call(self.pipeline, stand_in, cond, self._options(1), latents.to(self._weight), self.name)
+        seen = stand_in.sample[: len(digits)].flatten(1).round().long().cpu()
+        order = sum((seen[digit] << 7 * digit for digit in digits), torch.zeros_like(seen[0]))
+        if not torch.equal(order.sort().values, place):
+            raise RedraftError(f"the pipeline of {self.name!r} changes the latents that it is given before its network")
+        return order.argsort()
+
+    def _unpacked(self, seen: Tensor) -> Tensor:
+        """Rows (B, *latent) as the pipeline is given them, of rows as the network sees them."""
+        if self._packing is None:
+            return seen
+        return seen.flatten(1)[:, self._packing.to(seen.device)].reshape(len(seen), *self._first[0].drawn[1:])
+
+    def _at(self, state: State, level: float) -> Tensor:
+        """The expected clean values (B, 1, *latent) of rows of one level, in batches that fit into memory."""
+        timestep = self._timestep(level)
+        parts = self._fitting(lambda part: self._clean(part, self._output(part, timestep)), state, self.name)
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _output(self, state: State, timestep: Tensor) -> Tensor:
         """The network's output (B, 1, *latent) for rows of one level."""
         stand_in = probe.StandIn(self.pipeline.scheduler, timestep.to(state.x.device))
-        latents = state.x[:, 0].to(next(self.net.parameters()).dtype)
-        cond = {name: state.cond[name] for name in self.example if name in state.cond}
+        latents = state.x[:, 0].to(self._weight)
+        known = probe.parameters(self.pipeline)
+        cond = {name: value for name, value in state.cond.items() if name in known}
         with probe.counted_rows(self.pipeline) as rows:
             probe.call(self.pipeline, stand_in, self._on_device(cond), self._options(1), latents, self.name)
-        if not torch.equal(stand_in.sample[: len(latents)].to(latents), latents):
+        self._check_output(stand_in, latents, sum(rows))
+        return self._unpacked(stand_in.output[: len(latents)])[:, None].to(state.x)
+
+    def _check_output(self, stand_in: probe.StandIn, latents: Tensor, rows: int) -> None:
+        if not torch.equal(self._unpacked(stand_in.sample[: len(latents)]).to(latents), latents):
             raise RedraftError(f"the pipeline of {self.name!r} changes the latents that it is given before its network")
         if stand_in.output.shape != stand_in.sample.shape:
             raise RedraftError(
                 f"the network of {self.name!r} gives more than its prediction: learned variances are unknown"
             )
-        if sum(rows) != self.nfe_per_row * len(latents):
+        if rows != self.nfe_per_row * len(latents):
             raise RedraftError(
-                f"{self.name!r} took {sum(rows)} network rows for {len(latents)} where {self.nfe_per_row} each were "
+                f"{self.name!r} took {rows} network rows for {len(latents)} where {self.nfe_per_row} each were "
                 "expected: guidance that changes on the way cannot be counted"
             )
-        return stand_in.output[: len(latents), None].to(state.x)
 
     def _clean(self, state: State, output: Tensor) -> Tensor:
         """The expected clean values of a network's output: (x - s e) / a, a x - s v, or x - s v for a flow."""
@@ -260,59 +316,10 @@ class PipelineModel:
         nearest: Tensor = (trained - level).abs().argmin()
         return nearest.cpu()[None]
 
-    def _made(self, steps: int) -> Schedule:
-        stand_in = probe.StandIn(self.pipeline.scheduler, None)
-        probe.call(self.pipeline, stand_in, self._on_device(self.example), self._options(steps), None, self.name)
-        scheduler = copy.deepcopy(self.pipeline.scheduler)
-        args, kwargs = stand_in.asked
-        try:
-            scheduler.set_timesteps(*args, **kwargs)
-        except ValueError as error:
-            raise RedraftError(f"{type(scheduler).__name__} refuses {steps} steps: {error}") from error
-        timesteps = scheduler.timesteps.cpu()
-        who = type(scheduler).__name__
-        if len(timesteps) != steps or getattr(scheduler, "order", 1) != 1:
-            raise RedraftError(
-                f"{who} takes {len(timesteps)} network evaluations for {steps} steps: choose another scheduler, "
-                "such as pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)"
-            )
-        sigma, levels = self._levels(scheduler, timesteps)
-        first = copy.copy(scheduler)
-        ones = torch.ones(1)
-        scale_input = getattr(first, "scale_model_input", None)
-        shrunk = float(scale_input(ones, scheduler.timesteps[0])) if scale_input else 1.0
-        scales = torch.ones_like(levels) if shrunk == 1 else (1 + sigma**2).sqrt()
-        if abs(shrunk * float(scales[0]) - 1) > 1e-4:
-            raise RedraftError(f"{who} scales its input in a way that is not known here: choose another scheduler")
-        if hasattr(scheduler, "is_scale_input_called"):
-            scheduler.is_scale_input_called = True  # it would warn: the scale is in `scales`
-        start = float(scheduler.init_noise_sigma) if self._first[0].scaled else 1.0
-        return Schedule(scheduler, timesteps, levels.float(), scales.float(), start, self._first[0].options)
-
-    def _levels(self, scheduler: Any, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Sigmas and levels (n + 1,) each, float64."""
-        end = torch.zeros(1, dtype=torch.float64)
-        sigma = getattr(scheduler, "sigmas", None)
-        if sigma is not None and len(sigma) > len(timesteps):
-            sigma = torch.cat([torch.as_tensor(sigma).double().cpu()[: len(timesteps)], end])
-        elif hasattr(scheduler, "alphas_cumprod") and not self.flow:
-            bar = scheduler.alphas_cumprod.double().cpu()[timesteps.long()]
-            sigma = torch.cat([((1 - bar) / bar).sqrt(), end])
-        else:
-            raise RedraftError(
-                f"{type(scheduler).__name__} does not say how noisy its steps are: choose another scheduler"
-            )
-        levels = sigma if self.flow else sigma / (1 + sigma**2).sqrt()
-        if not (levels.diff() < 0).all() or levels[0] > 1:
-            raise RedraftError(
-                f"the noise of {type(scheduler).__name__} does not fall at every step: choose another scheduler"
-            )
-        return sigma, levels
-
     def _decoded(self, x: Tensor) -> Tensor:
         stand_in = probe.StandIn(self.pipeline.scheduler, torch.empty(0))
         cond = {name: value[torch.zeros(len(x), dtype=torch.long)] for name, value in self.example.items()}
-        latents = x[:, 0].to(next(self.net.parameters()).dtype)
+        latents = x[:, 0].to(self._weight)
         options = self._options(1) | {"output_type": "pt"}
         given = probe.call(self.pipeline, stand_in, self._on_device(cond), options, latents, self.name)
         pictures: Tensor = given[0]
@@ -321,11 +328,12 @@ class PipelineModel:
 
 def adapt(
     pipeline: Any, device: str | None = None, compile: bool = False, *, name: str | None = None, example: Any = None,
-    **options: Any,
+    offload: bool = False, **options: Any,
 ) -> PipelineModel:  # fmt: skip
     """The model that a pipeline of diffusers is.
 
-    One network evaluation is made, to see the latents' shape and what guidance costs. The denoiser is set to evaluate.
+    A network evaluation or two are made, to see the latents' shape and what guidance costs. The denoiser is set to
+    evaluate.
 
     Args:
         pipeline: with a scheduler and a denoiser.
@@ -334,6 +342,8 @@ def adapt(
         name: how errors call it; the class's name if not given.
         example: a prompt, class number, or dict of embeddings (1, ...) for that evaluation, needed if the pipeline has
             no text encoder.
+        offload: keep the text encoders on the CPU but while they encode; see `PipelineModel.drop_encoders` to be rid of
+            them once all prompts are encoded.
         options: further arguments of the pipeline's call, such as guidance_scale, height, width.
 
     Raises:
@@ -345,15 +355,21 @@ def adapt(
         raise RedraftError(f"{name!r} is not a diffusers pipeline with a scheduler and a denoiser")
     for option in options:
         if option not in probe.parameters(pipeline):
-            raise unknown("option", option, [*probe.parameters(pipeline), "device", "compile", "name", "example"])
+            raise unknown(
+                "option", option, [*probe.parameters(pipeline), "device", "compile", "name", "example", "offload"]
+            )
+    if offload:
+        probe.move(probe.encoders(pipeline), "cpu")
     if device is not None:
-        pipeline.to(device)
+        with probe.attributes(pipeline, **dict.fromkeys(probe.encoders(pipeline) if offload else ())):
+            pipeline.to(device)
     for net in probe.denoisers(pipeline):
         net.eval()
         if compile:
             net.compile()
-    cond = conditions(pipeline, [_example(pipeline, example, name)], options, name)
-    model = PipelineModel(name, pipeline, cond, options)
+    with probe.encoders_at(pipeline, probe.device_of(probe.denoisers(pipeline)[0]) if offload else None):
+        cond = conditions(pipeline, [_example(pipeline, example, name)], options, name)
+    model = PipelineModel(name, pipeline, cond, options, offload=offload)
     model.check()
     return model
 
@@ -382,10 +398,14 @@ def conditions(pipeline: Any, prompts: Sequence[Any], options: dict[str, Any], n
     """See `PipelineModel.condition`."""
     kinds = {type(prompt) for prompt in prompts}
     if kinds == {str}:
+        if not probe.encoders(pipeline) and hasattr(pipeline, "text_encoder"):
+            raise RedraftError(f"{name!r} has no text encoder: give dicts of embeddings in place of texts")
         return probe.encoded(pipeline, list(prompts), options, name)
     if kinds == {int} and "class_labels" in probe.parameters(pipeline):
         return {"class_labels": torch.tensor(prompts)}
     if kinds == {dict}:
+        if any(isinstance(value, list) for prompt in prompts for value in prompt.values()):
+            raise RedraftError(f"embeddings for {name!r} come in lists: such pipelines are not supported")
         try:
             return {key: torch.cat([prompt[key] for prompt in prompts]) for key in prompts[0]}
         except (KeyError, TypeError, RuntimeError) as error:
@@ -393,6 +413,23 @@ def conditions(pipeline: Any, prompts: Sequence[Any], options: dict[str, Any], n
                 f"embeddings for {name!r} need the same names and lengths, one row each: {error}"
             ) from error
     raise RedraftError(f"{name!r} takes texts, class numbers, or dicts of embeddings for prompts, all of one kind")
+
+
+def _check_like(made: dict[str, Tensor], example: dict[str, Tensor], name: str) -> None:
+    """Raise unless the embeddings have the names and widths of the example's; masks may be left out where all count."""
+    wanted, given = ({key for key in cond if not key.endswith("mask")} for cond in (example, made))
+    if wanted != given:
+        raise RedraftError(
+            f"{name!r} is conditioned on {', '.join(sorted(wanted))}, not on {', '.join(sorted(given)) or 'nothing'}"
+        )
+    for key, value in ((key, value) for key, value in made.items() if key in example):
+        other = example[key]
+        lengthless = slice(2 if value.ndim > 2 or key.endswith("mask") else 1, None)
+        if value.ndim != other.ndim or value.shape[lengthless] != other.shape[lengthless]:
+            raise RedraftError(
+                f"{key} for {name!r} is of shape {tuple(value.shape)}, where one row has {tuple(example[key].shape)}: "
+                "only its length may differ"
+            )
 
 
 def _example(pipeline: Any, example: Any, name: str) -> Any:

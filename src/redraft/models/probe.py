@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from redraft.core.errors import RedraftError
+from redraft.core.memory import out_of_memory
 
 DENOISERS = ("transformer", "transformer_2", "unet", "prior")
 
@@ -61,6 +63,7 @@ class StandIn:
         timesteps: those that the pipeline is to walk.
         asked: arguments of its last `set_timesteps`.
         scaled: whether the pipeline read `init_noise_sigma`, and so multiplies its noise by it.
+        drawn: shape of the noise that it began with, if it drew it.
         output: what the network gave, guidance included.
         sample: the latents that it was for.
         options: the pipeline's own arguments of `step`.
@@ -73,6 +76,7 @@ class StandIn:
         self._scheduler, self.timesteps = scheduler, timesteps
         self.asked: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.scaled, self.options = False, dict[str, Any]()
+        self.drawn = torch.Size()
         self.output = self.sample = torch.empty(0)
         # pipelines look at the signatures to know what they may pass
         self.set_timesteps = _signed(self._set_timesteps, scheduler.set_timesteps)
@@ -95,6 +99,11 @@ class StandIn:
     def set_begin_index(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: there is no index."""
 
+    def blank(self, shape: tuple[int, ...]) -> Tensor:
+        """Zeros in place of the noise that the pipeline draws."""
+        self.drawn = self.drawn or torch.Size(shape)
+        return torch.zeros(shape)
+
     def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         self.asked = (args, kwargs)
         if self.timesteps is None:
@@ -106,12 +115,20 @@ class StandIn:
         raise Enough
 
 
-def _signed(function: Callable[..., Any], like: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(like)
+def _signed(function: Callable[..., Any], like: Any) -> Callable[..., Any]:
+    """The function with the signature of the method `like`."""
+
     def called(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
+    called.__signature__ = _signature(like.__func__)  # type: ignore[attr-defined]
     return called
+
+
+@functools.cache
+def _signature(method: Callable[..., Any]) -> inspect.Signature:
+    signature = inspect.signature(method)
+    return signature.replace(parameters=list(signature.parameters.values())[1:])  # without self
 
 
 def denoisers(pipeline: Any) -> list[nn.Module]:
@@ -120,9 +137,45 @@ def denoisers(pipeline: Any) -> list[nn.Module]:
     return [part for part in parts if isinstance(part, nn.Module)]
 
 
+def encoders(pipeline: Any) -> dict[str, nn.Module]:
+    """The networks that read prompts, by the names of the pipeline's attributes."""
+    parts = vars(pipeline).items()
+    return {name: part for name, part in parts if name.startswith("text_encoder") and isinstance(part, nn.Module)}
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where a network's weights are."""
+    return next(net.parameters()).device
+
+
+def move(nets: dict[str, nn.Module], device: str | torch.device) -> None:
+    """Move networks, but not those that accelerate moves by itself."""
+    for net in nets.values():
+        if not hasattr(net, "_hf_hook"):
+            net.to(device)
+
+
+@contextmanager
+def encoders_at(pipeline: Any, device: torch.device | None) -> Iterator[None]:
+    """The text encoders at `device` inside, and back on the CPU afterwards; where they are if None."""
+    if device is None:
+        yield
+        return
+    move(encoders(pipeline), device)
+    try:
+        yield
+    finally:
+        move(encoders(pipeline), "cpu")
+
+
 def parameters(pipeline: Any) -> list[str]:
     """Names of what the pipeline can be called with."""
-    return list(inspect.signature(type(pipeline).__call__).parameters)
+    return _parameters(type(pipeline).__call__)
+
+
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
 
 
 @contextmanager
@@ -175,9 +228,10 @@ def call(
     known = parameters(pipeline)
     given = _arguments(known, cond, options)
     with ExitStack() as stack:
-        stack.enter_context(attributes(pipeline, scheduler=stand_in, _progress_bar_config={"disable": True}))
+        stack.enter_context(attributes(pipeline, scheduler=stand_in))
+        stack.enter_context(_quick(pipeline, encodes=not cond))
         if latents is None:
-            stack.enter_context(Draws(torch.zeros, name))
+            stack.enter_context(Draws(stand_in.blank, name))
         elif "latents" in known:
             given["latents"] = latents
         else:
@@ -187,11 +241,57 @@ def call(
             return pipeline(**given, return_dict=False)
         except Enough:
             return None
-        except (RedraftError, torch.OutOfMemoryError):
+        except RedraftError:
             raise
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise RedraftError(f"the pipeline {name!r} cannot be called so: {first}") from error
+
+
+@contextmanager
+def _quick(pipeline: Any, encodes: bool) -> Iterator[None]:
+    """The pipeline without a progress bar, and on its denoiser's device unless it `encodes`.
+
+    Pipelines search all modules of all their parts for the device, at every call, and take the first part's for their
+    own, which may be a text encoder elsewhere. Where weights may come to a GPU by hooks they are left to find it.
+    """
+    net, device = denoisers(pipeline)[0], device_of(denoisers(pipeline)[0])
+    kind: Any = type(pipeline)
+    moves = hasattr(net, "_hf_hook") or (device.type == "cpu" and torch.accelerator.is_available())
+    pipeline.__class__ = _silent(kind) if encodes or moves else _placed(kind)
+    try:
+        with attributes(pipeline, _redraft_device=device):
+            yield
+    finally:
+        pipeline.__class__ = kind
+
+
+class _NoBar:
+    """In place of a progress bar."""
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, steps: int = 1) -> None:
+        pass
+
+
+@functools.cache
+def _silent(kind: type) -> type:
+    def progress_bar(self: Any, iterable: Any = None, total: int | None = None) -> Any:
+        return _NoBar() if iterable is None else iterable
+
+    return type(kind.__name__, (kind,), {"progress_bar": progress_bar})
+
+
+@functools.cache
+def _placed(kind: type) -> type:
+    return type(kind.__name__, (_silent(kind),), {"_execution_device": property(lambda self: self._redraft_device)})
 
 
 def _arguments(known: list[str], cond: dict[str, Tensor], options: dict[str, Any]) -> dict[str, Any]:
@@ -214,37 +314,37 @@ def encoded(pipeline: Any, prompts: list[str], options: dict[str, Any], name: st
     Raises:
         RedraftError: the pipeline encodes no prompts, or in a way that cannot be followed.
     """
-    names = _names_of_embeddings(pipeline)
-    known = parameters(pipeline)
-    if not names:
+    known, encode, found = parameters(pipeline), getattr(pipeline, "encode_prompt", None), dict[str, Any]()
+    lines = _lines_of_embeddings(pipeline)
+    if encode is None or not lines:
         raise RedraftError(f"the pipeline {name!r} has no encode_prompt that can be followed: give its embeddings")
-    kept: list[Any] = []
 
     def record(*args: Any, **kwargs: Any) -> Any:
-        kept.extend(made if isinstance(made := encode(*args, **kwargs), tuple) else (made,))
-        raise Enough
+        made = encode(*args, **kwargs)
+        names = lines.get(sys._getframe(1).f_lineno, [])
+        found.update(zip(names, made if isinstance(made, tuple) else (made,), strict=False))
+        return made
 
-    encode = pipeline.encode_prompt
     options = {key: [v] * len(prompts) if _is_text(key) and isinstance(v, str) else v for key, v in options.items()}
     with attributes(pipeline, encode_prompt=record):
         call(pipeline, StandIn(pipeline.scheduler, None), {}, options | {"prompt": prompts}, None, name)
-    found = {key: value for key, value in zip(names, kept, strict=False) if key in known}
-    return {key: value for key, value in found.items() if isinstance(value, Tensor) and len(value) == len(prompts)}
+    if any(isinstance(value, list) for value in found.values()):
+        raise RedraftError(f"the pipeline {name!r} keeps embeddings of different lengths in lists: it is not supported")
+    for key in [key for key, value in found.items() if value is None and key.endswith("_mask")]:
+        found[key] = torch.ones(found[key.removesuffix("_mask")].shape[:2], dtype=torch.long)  # all tokens count
+    return {key: v for key, v in found.items() if key in known and isinstance(v, Tensor) and len(v) == len(prompts)}
 
 
-def _names_of_embeddings(pipeline: Any) -> list[str]:
-    """Variables that the pipeline's `__call__` puts the results of its first `encode_prompt` into, in order."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(type(pipeline).__call__)))
-    calls = [
-        (node.lineno, node.targets[0])
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Call)
-        and isinstance(node.value.func, ast.Attribute)
-        and node.value.func.attr == "encode_prompt"
-    ]
-    if not calls:
-        return []
-    target = min(calls, key=lambda pair: pair[0])[1]
-    parts = target.elts if isinstance(target, ast.Tuple) else [target]
-    return [part.id if isinstance(part, ast.Name) else "" for part in parts]
+def _lines_of_embeddings(pipeline: Any) -> dict[int, list[str]]:
+    """Lines of the pipeline's file where its `__call__` encodes prompts, each with the variables for what it gets."""
+    function = inspect.unwrap(type(pipeline).__call__)
+    before = function.__code__.co_firstlineno - 1
+    lines: dict[int, list[str]] = {}
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        if getattr(node.value.func, "attr", "") == "encode_prompt":
+            parts = getattr(node.targets[0], "elts", [node.targets[0]])
+            names = [part.id if isinstance(part, ast.Name) else "" for part in parts]
+            lines |= {before + line: names for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+    return lines

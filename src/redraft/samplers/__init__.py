@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from redraft.samplers.base import Sampler, advance, descend, sample
+from redraft.samplers.base import Sampler, advance, descend, looks, sample
 from redraft.samplers.parallel import Parallel
 from redraft.samplers.presets import Preset, preset
 from redraft.samplers.scheduled import Scheduled
@@ -12,7 +12,7 @@ from redraft.samplers.unmask import Unmask
 if TYPE_CHECKING:
     AnySampler = Sampler
 else:  # those that a command line can spell
-    AnySampler = Sequential | Parallel | Preset
+    AnySampler = Sequential | Parallel | Preset | Scheduled
 
 __all__ = [
     "AnySampler",
@@ -24,6 +24,7 @@ __all__ = [
     "Unmask",
     "advance",
     "descend",
+    "looks",
     "preset",
     "sample",
 ]

@@ -7,9 +7,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from redraft.core.model import Model
+from redraft.core.errors import RedraftError
+from redraft.core.model import Model, demand
 from redraft.core.state import State
 from redraft.core.streams import Streams
+
+SUITED = {"schedule": "Scheduled(30)", "tokens": "Preset()", "regions": "Sequential()"}
+"""A sampler for models that offer something."""
 
 
 class Walk(Protocol):
@@ -56,7 +60,35 @@ class Sampler(Protocol):
         """
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
-        """The most network rows (B,) that a walk over `regions` (B,) noisy regions from `level` takes."""
+        """The most network rows (B,) that a walk over `regions` (B,) noisy regions takes, if it begins at `level`."""
+
+    def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
+        """The most network rows (B,) of the part of a walk over `regions` (B,) regions from level `high` to `low`.
+
+        The walk began at level 1. Where its grid has no such level, it is the next above `high` and the next below
+        `low`, as for `rewind` and `descend`. By it methods know what they will cost on uneven grids too.
+        """
+
+
+def wanted(model: Model, feature: str, by: str) -> None:
+    """Raise the error that says what `model` lacks, and which sampler suits it, unless it offers `feature`."""
+    try:
+        demand(model, feature, by)
+    except RedraftError as error:
+        suited = next((sampler for offer, sampler in SUITED.items() if offer in model.offers), "Parallel(50)")
+        raise RedraftError(f"{error}: give the method sampler=redraft.{suited}") from None
+
+
+def stretch(steps: Tensor, high: float, low: float) -> tuple[Tensor, Tensor]:
+    """The first step (B,) of walks in `steps` (B,) equal ones that leads down from `high`, and the one after `low`."""
+    first = (steps * (1 - high) + 1e-6).floor().long()
+    return first, torch.maximum(first, (steps * (1 - low - 1e-6)).ceil().long())
+
+
+def looks(sampler: Sampler, model: Model, regions: Tensor, level: float) -> Tensor:
+    """Network rows (B,) that a look at walks costs which have come down to `level`: 0 where they have arrived."""
+    down, whole = (sampler.between(model, regions, 1.0, low) for low in (level, 0.0))
+    return (down < whole).long()
 
 
 def advance(sampler: Sampler, model: Model, walk: Any, streams: Streams) -> Any:

@@ -12,6 +12,7 @@ from redraft.core.model import Model
 from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State, expand
 from redraft.core.streams import Streams
+from redraft.samplers.base import stretch
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ class Parallel:
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """Network rows (B,) of a walk over `regions` (B,) noisy regions, whatever their level."""
         return (regions > 0) * (self.steps * self.order - (self.order - 1))
+
+    def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
+        """Network rows (B,) of the part of a walk over `regions` (B,) noisy regions from `high` to `low`."""
+        first, last = stretch(torch.full_like(regions, self.steps), high, low)
+        to_end = (last > first) & (last == self.steps)
+        return (regions > 0) * ((last - first) * self.order - to_end * (self.order - 1))
 
     def init(self, model: Model, state: State, streams: Streams) -> ParallelWalk:
         """The walk at its start; rows without a noisy region have arrived."""

@@ -224,6 +224,10 @@ class Preset:
         """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
         return sampler_of(self).nfe(regions, level)
 
+    def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
+        """The most network rows (B,) of the part of a walk over `regions` (B,) masks from `high` to `low`."""
+        return sampler_of(self).between(model, regions, high, low)
+
     def init(self, model: Model, state: State, streams: Streams) -> UnmaskWalk:
         """The walk at its start."""
         return sampler_of(self).init(model, state, streams)

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
-from redraft.core.model import Model, demand
+from redraft.core.model import Model
 from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State, expand
 from redraft.core.streams import Streams
-from redraft.models.pipeline import Schedule
 from redraft.models.probe import Draws
+from redraft.models.schedule import Schedule
+from redraft.samplers.base import wanted
 
 Memory = dict[str, Any]
 """What a step changed in a scheduler, of one row: tensors (1, *latent), numbers, and lists of both."""
@@ -56,7 +57,7 @@ class Scheduled:
     """The pipeline's own schedule and solver.
 
     Attributes:
-        steps: how many, one network evaluation each.
+        steps: how many, of one network evaluation each; Heun's take two but the last, and PNDM's first takes two.
     """
 
     steps: int = 50
@@ -68,39 +69,36 @@ class Scheduled:
             raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
-        """The most network rows (B,) of a walk over `regions` (B,) noisy regions, not counting guidance."""
+        """Network rows (B,) of a walk over `regions` (B,) noisy regions if a step takes one, not counting guidance."""
         return (regions > 0) * self.steps
+
+    def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
+        """Network rows (B,) of a walk over `regions` (B,) noisy regions from `high` to `low`, without guidance."""
+        return (regions > 0) * self._schedule(model).evaluations(high, low)
 
     def init(self, model: Model, state: State, streams: Streams) -> ScheduledWalk:
         """The walk at its start; a row that begins on its way is noised up to the schedule's next level."""
         schedule = self._schedule(model)
         t = state.t[:, 0]
-        step = torch.where(t > 0, _step_at(schedule, t), self.steps)
-        up = self._noised(model, state, step, streams.fold("begin"))
-        pure = expand((t >= 1)[:, None], state.x)
-        x = torch.where(pure, state.x * (schedule.start / schedule.scales[0].to(state.x)), up.x)
-        return self._at(up.to(x, up.t), step)
+        step, pure = torch.where(t > 0, schedule.above(t), self.steps), t >= 1
+        begun = state.to(state.x * float(schedule.start / schedule.scales[0]), schedule.grid.to(state.t)[step][:, None])
+        if not pure.all():
+            up = self._noised(model, state, step, streams.fold("begin"))
+            begun = begun.to(torch.where(expand(pure[:, None], up.x), begun.x, up.x), up.t)
+        return self._at(begun, step)
 
     def look(self, model: Model, walk: ScheduledWalk) -> ScheduledWalk:
         """The walk with the network's prediction for its state, which its next step then uses."""
         return walk if walk.prediction else replace(walk, prediction=model.predict(walk.state))
 
     def step(self, model: Model, walk: ScheduledWalk, streams: Streams) -> ScheduledWalk:
-        """One step: one network evaluation."""
-        schedule, state = self._schedule(model), walk.state
-        prediction = walk.prediction or model.predict(state)
-        output: Tensor = model.output(state, prediction)  # type: ignore[attr-defined]
-        x, memory = state.x.clone(), list(walk.memory)
-        noise = streams.fold("scheduled").fold(walk.step)
-        for rows in _alike(walk):
-            k = int(walk.step[rows[0]])
-            given = [walk.memory[i] for i in rows.tolist()]
-            after, kept = _stepped(schedule, k, output[rows], state.x[rows], given, noise[rows])
-            x[rows] = after.to(x)
-            for i, row in enumerate(rows.tolist()):
-                memory[row] = kept[i]
-        t = schedule.levels.to(state.t)[walk.step + 1][:, None]
-        return ScheduledWalk(state.to(x, t), walk.step + 1, walk.steps, memory)
+        """One step: one network evaluation, or two of solvers that need as many."""
+        schedule = self._schedule(model)
+        at, end = schedule.begins[walk.step.cpu()], schedule.begins[walk.step.cpu() + 1]
+        walk = _moved(model, schedule, walk, at, streams)
+        if (more := at + 1 < end).any():
+            walk = walk.put(more, _moved(model, schedule, walk[more], at[more] + 1, streams[more]))
+        return replace(walk, step=walk.step + 1)
 
     def level(self, walk: ScheduledWalk) -> Tensor:
         """Level of noise (B,) that each row has come down to."""
@@ -114,12 +112,12 @@ class Scheduled:
     def rewind(self, model: Model, walk: ScheduledWalk, level: float, streams: Streams) -> ScheduledWalk:
         """The walk noised back up to `level`, or to the next level of the schedule above, its solver begun anew."""
         free = walk.state.free.any(1)
-        above = _step_at(self._schedule(model), torch.full_like(walk.state.t[:, 0], level))
+        above = self._schedule(model).above(torch.full_like(walk.state.t[:, 0], level))
         step = torch.where(free, torch.minimum(above, walk.step), walk.step)
         return self._at(self._noised(model, walk.state, step, streams), step)
 
     def _schedule(self, model: Model) -> Schedule:
-        demand(model, "schedule", "the sampler Scheduled")
+        wanted(model, "schedule", "the sampler Scheduled")
         schedule: Schedule = model.schedule(self.steps)  # type: ignore[attr-defined]
         return schedule
 
@@ -128,23 +126,35 @@ class Scheduled:
 
     def _noised(self, model: Model, state: State, step: Tensor, streams: Streams) -> State:
         """The rows noised up to the levels of their steps (B,)."""
-        level = self._schedule(model).levels.to(state.t)[step][:, None]
+        level = self._schedule(model).grid.to(state.t)[step][:, None]
         noised: State = model.process.renoise(state, level > state.t, level, streams)
         return noised.to(noised.x, level)
 
 
-def _step_at(schedule: Schedule, level: Tensor) -> Tensor:
-    """The last step (B,) whose level is no lower than `level` (B,), or the first."""
-    high = schedule.levels[:-1].to(level)[None] >= level[:, None] - 1e-6
-    return (high.sum(1) - 1).clamp_min(0)
+def _moved(model: Model, schedule: Schedule, walk: ScheduledWalk, at: Tensor, streams: Streams) -> ScheduledWalk:
+    """The walk after the evaluations number `at` (B,), with the same number of steps."""
+    state, prediction = walk.state, walk.prediction or model.predict(walk.state)
+    output: Tensor = model.output(state, prediction)  # type: ignore[attr-defined]
+    x, memory, groups = state.x, walk.memory, _alike(at, walk.memory)
+    if len(groups) == 1:
+        x, memory = _stepped(schedule, int(at[0]), output, x, memory, streams)
+    else:
+        x, memory = x.clone(), list(memory)
+        for rows in groups:
+            given = [walk.memory[i] for i in rows.tolist()]
+            x[rows], kept = _stepped(schedule, int(at[rows[0]]), output[rows], x[rows], given, streams[rows])
+            for i, row in enumerate(rows.tolist()):
+                memory[row] = kept[i]
+    t = schedule.levels[at + 1].to(state.t)[:, None]
+    return ScheduledWalk(state.to(x, t), walk.step, walk.steps, memory)
 
 
-def _alike(walk: ScheduledWalk) -> list[Tensor]:
-    """Numbers of the rows that are at the same step with solvers in the same condition, group by group."""
+def _alike(at: Tensor, memory: list[Memory]) -> list[Tensor]:
+    """Numbers of the rows that are at the same evaluation with solvers in the same condition, group by group."""
     groups: dict[tuple[int, str], list[int]] = {}
-    for row, (step, memory) in enumerate(zip(walk.step.tolist(), walk.memory, strict=True)):
-        groups.setdefault((step, repr(_outline(memory))), []).append(row)
-    return [torch.tensor(rows, device=walk.step.device) for rows in groups.values()]
+    for row, (number, kept) in enumerate(zip(at.tolist(), memory, strict=True)):
+        groups.setdefault((number, repr(_outline(kept))), []).append(row)
+    return [torch.tensor(rows) for rows in groups.values()]
 
 
 def _outline(value: Any) -> Any:
@@ -161,7 +171,7 @@ def _outline(value: Any) -> Any:
 def _stepped(
     schedule: Schedule, k: int, output: Tensor, x: Tensor, memory: list[Memory], streams: Streams
 ) -> tuple[Tensor, list[Memory]]:
-    """Rows at step k (B, 1, *latent) one step on, and what their solvers keep."""
+    """Rows (B, 1, *latent) after evaluation k, and what their solvers keep."""
     scheduler = _revived(schedule.scheduler, memory, k)
     numbers = count()
     who = type(scheduler).__name__
@@ -169,18 +179,20 @@ def _stepped(
     def draw(shape: tuple[int, ...]) -> Tensor:
         if shape != tuple(x[:, 0].shape):
             raise RedraftError(f"{who} draws noise of shape {shape} for latents of shape {tuple(x[:, 0].shape)}")
-        return streams.fold(next(numbers)).normal(tuple(x.shape[1:]))[:, 0]
+        return streams.fold("scheduled").fold(k).fold(next(numbers)).normal(tuple(x.shape[1:]))[:, 0]
 
     with Draws(draw, who):
         after = scheduler.step(
             output[:, 0], scheduler.timesteps[k], x[:, 0] * schedule.scales[k].to(x), **schedule.options,
             return_dict=False,
         )[0]  # fmt: skip
-    return (after / schedule.scales[k + 1].to(x))[:, None], _kept(scheduler, schedule.scheduler, len(x), who)
+    if not memory[0] and k and hasattr(scheduler, "counter"):
+        scheduler.counter = k + 1  # PNDM, begun on its way with one plain step, would evaluate twice here too
+    return (after / schedule.scales[k + 1].to(x))[:, None].to(x), _kept(scheduler, schedule.scheduler, len(x), who)
 
 
 def _revived(base: Any, memory: list[Memory], k: int) -> Any:
-    """A copy of the scheduler with the history of these rows, or begun at step k if there is none."""
+    """A copy of the scheduler with the history of these rows, or begun at evaluation k if there is none."""
     scheduler = copy.copy(base)
     own = vars(scheduler)
     own.update({name: list(value) for name, value in own.items() if isinstance(value, list)})

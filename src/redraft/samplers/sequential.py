@@ -27,6 +27,7 @@ from redraft.core.model import Model, demand
 from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
+from redraft.samplers.base import wanted
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,13 @@ class Sequential:
         blocks = self._blocks(regions)
         return self._tables(int(blocks.max()), blocks.device).steps[blocks]
 
+    def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
+        """Network rows (B,) of a whole walk over `regions` (B,) noisy regions: it cannot be taken up on its way."""
+        return self.nfe(regions)
+
     def init(self, model: Model, state: State, streams: Streams) -> SequentialWalk:
         """The walk at its start; rows without a noisy region have arrived."""
-        demand(model, "regions", "the sequential sampler")
+        wanted(model, "regions", "the sequential sampler")
         regions = (state.t > 0).sum(1)
         begin = torch.full_like(state.t, -1, dtype=torch.int64)
         return SequentialWalk(

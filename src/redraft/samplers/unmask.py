@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
-from redraft.core.model import Model, demand
+from redraft.core.model import Model
 from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Linear, Schedule, check_schedule
+from redraft.samplers.base import stretch, wanted
 from redraft.samplers.budgets import Remask
 from redraft.samplers.rules import Moment, Rates, Rule
 
@@ -159,26 +160,39 @@ class Unmask:
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
+        return self._cost(regions, level, (1.0, 0.0))
+
+    def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
+        """The most network rows (B,) of the part of a walk over `regions` (B,) masks from `high` to `low`.
+
+        Of a walk in blocks it is the whole.
+        """
+        return self._cost(regions, 1.0, (1.0, 0.0) if self.block else (high, low))
+
+    def _cost(self, regions: Tensor, level: float, part: tuple[float, float]) -> Tensor:
+        """Network rows (B,) of the part between two shares of `level` of a walk that begins at `level`."""
         blocks = self._blocks(regions)
-        cost = self._cost(blocks, level)
+        cost = self._cost_of(blocks, level, part)
         if self.aligned:  # the first block and the last may be partly given
-            cost = torch.maximum(cost, self._cost(blocks + 1, level))
+            cost = torch.maximum(cost, self._cost_of(blocks + 1, level, part))
         return (regions > 0) * cost
 
-    def _cost(self, blocks: Tensor, level: float) -> Tensor:
-        """The most network rows (B,) that walks through so many blocks (B,) take."""
+    def _cost_of(self, blocks: Tensor, level: float, part: tuple[float, float]) -> Tensor:
+        """The same of walks through so many blocks (B,)."""
         per_block = self._per_block(blocks)
-        levels = level * (1 - torch.arange(int(per_block.max()), device=blocks.device) / per_block[:, None].double())
-        inside = self._inside(levels)
-        before_last = torch.arange(levels.shape[1], device=blocks.device) < per_block[:, None] - 1
+        first, last = stretch(per_block, *part)
+        step = torch.arange(int(per_block.max()), device=blocks.device)
+        taken = (step >= first[:, None]) & (step < last[:, None])
+        before_last = taken & (step < per_block[:, None] - 1)
+        inside = self._inside(level * (1 - step / per_block[:, None].double()))
         judged = before_last * torch.where(inside, self.rule.passes, self.outside.passes)
         corrected = before_last.sum(1) * (self.corrector.steps if self.corrector else 0)
-        return blocks * (per_block + judged.sum(1) + corrected)
+        return blocks * (taken.sum(1) + judged.sum(1) + corrected)
 
     def init(self, model: Model, state: State, streams: Streams) -> UnmaskWalk:
         """The walk at its start; rows without a position above level 0 have arrived."""
         for need in self.needs:
-            demand(model, need, "this sampler")
+            wanted(model, need, "this sampler")
         if (state.t == 1).any() and not (state.x == model.process.mask).any():
             raise RedraftError(
                 f"there is no mask (id {model.process.mask}) in the state, though it has positions at level 1: "
