@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from redraft.methods.best_of_n import BestOfN
     from redraft.methods.blame import Blame, Metropolis
     from redraft.methods.drafts import DraftThenVerify, Halving
+    from redraft.methods.evolution import Evolution
     from redraft.methods.fk import FK
     from redraft.methods.generate import Generate
     from redraft.methods.ipr import IPR
     from redraft.methods.iterref import IterRef
+    from redraft.methods.lineage import noise
     from redraft.methods.particle_gibbs import ParticleGibbs
     from redraft.methods.paths import Paths
     from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
@@ -42,10 +44,12 @@ _HOME = {
     "methods.best_of_n": ("BestOfN",),
     "methods.blame": ("Blame", "Metropolis"),
     "methods.drafts": ("DraftThenVerify", "Halving"),
+    "methods.evolution": ("Evolution",),
     "methods.fk": ("FK",),
     "methods.generate": ("Generate",),
     "methods.ipr": ("IPR",),
     "methods.iterref": ("IterRef",),
+    "methods.lineage": ("noise",),
     "methods.particle_gibbs": ("ParticleGibbs",),
     "methods.paths": ("Paths",),
     "methods.svdd": ("SVDD",),
@@ -80,6 +84,7 @@ __all__ = [
     "Budget",
     "Disagreement",
     "DraftThenVerify",
+    "Evolution",
     "FK",
     "Generate",
     "Halving",
@@ -111,6 +116,7 @@ __all__ = [
     "load_model",
     "load_task",
     "load_verifier",
+    "noise",
     "preset",
     "prompts",
     "run",

@@ -31,6 +31,7 @@ class Saved:
     spent: dict[str, Tensor]
     saved: dict[str, Tensor]
     trace: Trace
+    candidates: Trace
 
 
 class Checkpoint:
@@ -61,6 +62,7 @@ class Checkpoint:
             "spent": session.ledger.spent,
             "saved": session.ledger.saved,
             "trace": session.trace,
+            "candidates": session.candidates,
         }
         tensors |= {f"{group}.{name}": group_[name] for group, group_ in groups.items() for name in group_}
         about = {
@@ -83,13 +85,8 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        groups: dict[str, dict[str, Tensor]] = {
-            "carry": {},
-            "spent": {},
-            "saved": {},
-            "trace": {},
-            "": {},
-        }
+        names = ("carry", "spent", "saved", "trace", "candidates", "")
+        groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
         try:
             with safe_open(self.path, "pt") as file:
                 about = file.metadata()
@@ -105,6 +102,7 @@ class Checkpoint:
                 spent=groups["spent"],
                 saved=groups["saved"],
                 trace=Trace(groups["trace"]),
+                candidates=Trace(groups["candidates"]),
             )
             fingerprint = about["fingerprint"]
         except Exception as error:

@@ -51,6 +51,10 @@ class CountedModel:
         """Count evaluations of the problems (B,) that a sampler could reuse."""
         self._ledger.credit("denoiser", problem, getattr(self._model, "nfe_per_row", 1))
 
+    def spent(self, problem: Tensor) -> Tensor:
+        """NFE (B,) so far of the problems (B,)."""
+        return self._ledger.nfe[problem.cpu()]
+
     def _predict_distinct(self, state: State, cost: int) -> Prediction:
         own = torch.cat([state.problem[:, None].to(state.x), state.x], 1)  # rows of a problem share its condition
         different, equal = _firsts(own)

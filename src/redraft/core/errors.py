@@ -9,7 +9,13 @@ from typing import Any
 
 
 class RedraftError(Exception):
-    """What a user can mend: the command line prints its sentence and no stack."""
+    """What a user can mend: the command line prints its sentence and no stack.
+
+    Attributes:
+        result: what a run had when it failed, if it had a draft.
+    """
+
+    result: Any = None
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> RedraftError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from redraft.core.errors import RedraftError
@@ -24,12 +25,14 @@ def prepare(folder: Path) -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file.
+    """Write a file, in one piece: a kill leaves the whole of it or what was there before.
 
     Raises:
         RedraftError: it cannot be written.
     """
+    part = path.with_name(f"{path.name}.part")
     try:
-        path.write_bytes(content)
+        part.write_bytes(content)
+        os.replace(part, path)
     except OSError as error:
         raise RedraftError(f"{path} cannot be written: {error.strerror}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Result:
         settings: method, model, budget, seed and versions.
         seconds: spent on drafts.
         interrupted: the run was ended by Ctrl-C.
+        candidates: one row for each candidate that was evaluated, of methods that tell; see
+            `redraft.methods.candidates`. Empty otherwise.
     """
 
     samples: Tensor
@@ -41,9 +43,10 @@ class Result:
     settings: dict[str, Any]
     seconds: float
     interrupted: bool = False
+    candidates: Trace = field(default_factory=Trace)
 
     def save(self, folder: str | Path) -> None:
-        """Write samples.safetensors, trace.parquet and result.json into `folder`.
+        """Write samples.safetensors, trace.parquet, candidates.parquet if there are any, and result.json into `folder`.
 
         Raises:
             RedraftError: the folder cannot be written.
@@ -62,6 +65,8 @@ class Result:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(tensors, folder / "samples.safetensors")
             self.trace.save(folder / "trace.parquet")
+            if len(self.candidates):
+                self.candidates.save(folder / "candidates.parquet")
             (folder / "result.json").write_text(json.dumps(about, indent=2) + "\n")
         except (OSError, SafetensorError) as error:
             raise RedraftError(f"the result cannot be written to {folder}: {error}") from error
@@ -77,7 +82,7 @@ class Result:
         try:
             tensors = load_file(folder / "samples.safetensors")
             about = json.loads((folder / "result.json").read_text())
-            trace = Trace.load(folder / "trace.parquet")
+            trace, candidates = Trace.load(folder / "trace.parquet"), folder / "candidates.parquet"
             samples, ids = tensors.pop("samples"), tensors.pop("ids")
             accounts: dict[str, dict[str, Tensor]] = {"spent": {}, "saved": {}}
             for name, rows in tensors.items():
@@ -92,6 +97,7 @@ class Result:
                 about["settings"],
                 about["seconds"],
                 about["interrupted"],
+                Trace.load(candidates) if candidates.exists() else Trace(),
             )
         except Exception as error:
             raise RedraftError(f"{folder} does not hold a complete result: {error}") from error

@@ -18,13 +18,12 @@ from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.errors import RedraftError
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method
-from redraft.core.model import Model
+from redraft.core.model import Model, device_of
 from redraft.core.result import Result, settings_of
 from redraft.core.state import Draft, merge
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
 from redraft.core.trace import Trace
-from redraft.core.verifier import VerifierError
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]
@@ -65,8 +64,9 @@ def run(
         drafts there are; `result.interrupted` is then true.
 
     Raises:
-        VerifierError: the verifier failed on a sample; its `result` is what there was, or None.
-        RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ...
+        VerifierError: the verifier failed on a sample.
+        RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ... Its
+            `result`, as that of a VerifierError, is what there was, or None.
     """
     _check(model, problems, start)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
@@ -82,7 +82,7 @@ def run(
             if not len(session.trace):
                 raise
             session.interrupted = True
-        except VerifierError as error:
+        except RedraftError as error:
             error.result = session.result() if len(session.trace) else None
             raise
     return session.result()
@@ -143,6 +143,7 @@ class _Session:
     interrupted: bool = False
     seconds: float = 0.0
     trace: Trace = field(default_factory=Trace)
+    candidates: Trace = field(default_factory=Trace)
     final: Tensor = field(init=False)
     draft: Draft = field(init=False)
     ledger: Ledger = field(init=False)
@@ -158,7 +159,7 @@ class _Session:
 
     def begin(self, start: Tensor | None, store: Checkpoint | None) -> None:
         """The state before the first draft, or after the last one that a checkpoint holds."""
-        state = self.problems.state(self._device())
+        state = self.problems.state(device_of(self.model, self.problems.x.device))
         self.draft = Draft(state)
         self.ledger = Ledger(len(self.problems))
         if start is not None:
@@ -166,22 +167,16 @@ class _Session:
             self.draft = Draft(state.to(x, torch.zeros_like(state.t)), number=0)
         self.final = self.draft.state.x.clone()
         if store and (saved := store.load()):
-            self.seconds, self.trace, self.final = (
-                saved.seconds,
-                saved.trace,
-                saved.final.to(state.x),
-            )
+            self.seconds, self.trace, self.candidates = saved.seconds, saved.trace, saved.candidates
+            self.final = saved.final.to(state.x)
             self.ledger.spent.update(saved.spent)
             self.ledger.saved.update(saved.saved)
             kept = state[saved.rows]
             kept = kept.to(saved.final[saved.rows].to(state.x), torch.zeros_like(kept.t))
-            self.draft = Draft(kept, saved.number, carry=saved.carry)
+            carry = {name: value.to(state.x.device) for name, value in saved.carry.items()}
+            self.draft = Draft(kept, saved.number, carry=carry)
         elif start is not None:
             self._record(self.draft, {})
-
-    def _device(self) -> torch.device:
-        net = getattr(self.model, "net", None)
-        return next(net.parameters()).device if net is not None else self.problems.x.device
 
     def spend(self, store: Checkpoint | None, bar: Any) -> None:
         """Make drafts until the method ends or no further one fits the budget."""
@@ -212,6 +207,7 @@ class _Session:
             self.seconds += time.perf_counter() - began
             self.draft = draft
             self.final[draft.state.problem] = draft.state.x
+            self._collect(draft)
             last = self._record(draft, draft.scores)
             if store:
                 store.save(self)
@@ -235,6 +231,14 @@ class _Session:
         """The most evaluations (B,) that the next draft can take, guidance included."""
         return self.method.nfe(self.model, draft).cpu() * getattr(self.model, "nfe_per_row", 1)
 
+    def _collect(self, draft: Draft) -> None:
+        """Write down the candidates (B, K) that the method has evaluated for a draft."""
+        if draft.candidates:
+            each = next(iter(draft.candidates.values())).shape[1]
+            problem = self.problems.ids[draft.state.problem.cpu()].repeat_interleave(each)
+            columns = {name: value.flatten() for name, value in draft.candidates.items()}
+            self.candidates.append(problem=problem, draft=torch.full_like(problem, draft.number), **columns)
+
     def _record(self, draft: Draft, scores: dict[str, Tensor]) -> bool:
         """Write the draft into the trace and show it; whether it is to be the last."""
         rows = draft.state.problem.cpu()
@@ -243,6 +247,7 @@ class _Session:
             problem=self.problems.ids[rows],
             draft=torch.full_like(rows, draft.number),
             nfe=self.ledger.nfe[rows],
+            critic=self.ledger.spent["critic"][rows],
             verifier_calls=self.ledger.verifier_calls[rows],
             seconds=torch.full((len(rows),), self.seconds, dtype=torch.float64),
             **scores,
@@ -256,6 +261,7 @@ class _Session:
             samples=self.model.decode(self.final),
             ids=self.problems.ids,
             trace=self.trace,
+            candidates=self.candidates,
             ledger=self.ledger,
             settings=settings_of(self.method, self.model, self.budget, self.seed),
             seconds=self.seconds,

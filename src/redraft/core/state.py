@@ -74,12 +74,15 @@ class Draft(Rows):
         number: how many drafts came before; -1 when nothing has been generated yet.
         scores: what the method reports of each draft, by name, (B,) each.
         carry: what the method remembers, by name, one entry a row.
+        candidates: what the method tells of the K candidates that it has evaluated since the draft before, by name,
+            (B, K) each; see `redraft.methods.candidates`.
     """
 
     state: State
     number: int = field(default=-1, metadata={"shared": True})
     scores: dict[str, Tensor] = field(default_factory=dict)
     carry: dict[str, Tensor] = field(default_factory=dict)
+    candidates: dict[str, Tensor] = field(default_factory=dict)
 
 
 def expand(per_region: Tensor, x: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from redraft.core.model import Model
 from redraft.core.ranking import flat
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
-from redraft.methods.value import needs_verifier, scored
+from redraft.methods.candidates import Candidates
+from redraft.methods.value import compared, needs_verifier, remembered
 from redraft.samplers import AnySampler, Preset, sample
 
 
@@ -43,19 +44,19 @@ class BestOfN:
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best of 1, 2, ... times `at_once` samples; a start from elsewhere is the first to beat."""
-        verifier = needs_verifier(verifier, "best-of-N")
+        verifier = needs_verifier(verifier, "best-of-N", relative=True)
         while draft.number < self.total() - 1:
             draft = self._better(model, draft, streams, verifier)
             yield draft
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the next draft can take."""
-        return self.at_once * self.sampler.nfe(draft.state.free.sum(1))
+        return self.at_once * self.sampler.between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the next draft can take."""
-        first = draft.number >= 0 and "reward" not in draft.carry
-        return torch.full((len(draft),), self.at_once + first)
+        again = draft.number >= 0 and "reward" not in draft.carry
+        return torch.full((len(draft),), self.at_once + again)
 
     def total(self) -> int:
         """Drafts in all."""
@@ -65,14 +66,17 @@ class BestOfN:
         many = draft.state.repeat(self.at_once)
         number = (draft.number + 1) * self.at_once + torch.arange(self.at_once).repeat(len(draft))
         chains = streams.repeat(self.at_once).fold("sample").fold(number)
-        noisy = model.process.prior(many, many.free, chains.fold("prior"))
+        noise = chains.fold("prior")
+        noisy, told = model.process.prior(many, many.free, noise), Candidates(model, draft, int(number[0]))
         drawn = sample(self.sampler, model, noisy, chains.fold("initial"))
-        rewards = scored(model, drawn, verifier).view(-1, self.at_once)
+        before, rewards = compared(model, draft, drawn, verifier)
+        numbers = told.add(rewards, noise)
         best, place = rewards.max(1)
-        before = draft.carry.get("reward", torch.full_like(best, -torch.inf))
-        if draft.number >= 0 and "reward" not in draft.carry:
-            before = scored(model, draft.state, verifier)
         better = best > before
         state = draft.state.put(better, drawn[flat(place, self.at_once)[better]]) if better.any() else draft.state
         reward = torch.where(better, best, before)
-        return Draft(state, draft.number + 1, {"reward": reward, "mean_reward": rewards.mean(1)}, {"reward": reward})
+        winner = draft.carry.get("candidate", torch.full_like(place, -1))
+        winner = torch.where(better, numbers.to(place).gather(1, place[:, None])[:, 0], winner)
+        scores = {"reward": reward, "mean_reward": rewards.mean(1), "candidate": winner}
+        carry = remembered(verifier, reward=reward) | {"candidate": winner}
+        return Draft(state, draft.number + 1, scores, carry, told.table())

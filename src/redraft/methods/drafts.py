@@ -15,8 +15,9 @@ from redraft.core.model import Model
 from redraft.core.ranking import best_rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
+from redraft.methods.candidates import Candidates
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, Parallel, descend, sample
+from redraft.samplers import AnySampler, Parallel, descend, looks, sample
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,15 @@ class DraftThenVerify:
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
-        verifier = needs_verifier(verifier, "draft-then-verify")
+        verifier = needs_verifier(verifier, "draft-then-verify", relative=True)
         if draft.number < 0:
-            noisy, slots = spread(model, draft.state, self.candidates, streams)
-            rough = sample(self.draft, model, noisy, slots.fold("initial"))
-            chosen = best_rows(scored(model, rough, verifier), self.candidates, self.finalists)
-            final = sample(self.sampler, model, noisy[chosen], slots[chosen].fold("initial"))
-            rewards = scored(model, final, verifier)
-            winner = best_rows(rewards, self.finalists)
-            yield Draft(final[winner], 0, {"reward": rewards[winner]})
+            yield self._run(model, draft, streams, verifier)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
         regions = draft.state.free.sum(1)
-        return self.candidates * self.draft.nfe(regions) + self.finalists * self.sampler.nfe(regions)
+        rough, full = (sampler.between(model, regions) for sampler in (self.draft, self.sampler))
+        return self.candidates * rough + self.finalists * full
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """Verifier rows (B,) of the draft."""
@@ -66,6 +62,21 @@ class DraftThenVerify:
     def total(self) -> int:
         """Drafts in all."""
         return 1
+
+    def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        told, (noisy, slots) = Candidates(model, draft), spread(model, draft.state, self.candidates, streams)
+        rough = sample(self.draft, model, noisy, slots.fold("initial"))
+        rewards = scored(model, rough, verifier)
+        chosen = best_rows(rewards, self.candidates, self.finalists)
+        number = told.add(rewards, slots.fold("prior")).flatten()
+        slots = slots[chosen]
+        final = sample(self.sampler, model, noisy[chosen], slots.fold("initial"))
+        rewards = scored(model, final, verifier)
+        winner = best_rows(rewards, self.finalists)
+        parent = number[chosen.cpu()].view(-1, self.finalists)
+        number = told.add(rewards, slots.fold("prior"), parent).flatten()
+        scores = {"reward": rewards[winner], "candidate": number[winner.cpu()]}
+        return Draft(final[winner], 0, scores, candidates=told.table())
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class Halving:
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
-        verifier = needs_verifier(verifier, "successive halving")
+        verifier = needs_verifier(verifier, "successive halving", relative=True)
         if not self.sampler.by_level:
             raise RedraftError("successive halving judges walks on their way: use Parallel or a masked sampler")
         if draft.number < 0:
@@ -103,10 +114,11 @@ class Halving:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        steps = self.sampler.nfe(draft.state.free.sum(1))
-        total, above = torch.zeros_like(steps), 1.0
-        for size, level in zip(self._sizes(), (*sorted(self.levels, reverse=True), 0.0), strict=True):
-            total, above = total + size * (((above - level) * steps).ceil().long() + 1), level
+        regions, sizes = draft.state.free.sum(1), self._sizes()
+        total = sizes[-1] * self.sampler.between(model, regions)
+        for size, following, level in zip(sizes, sizes[1:], sorted(self.levels, reverse=True), strict=False):
+            walked = self.sampler.between(model, regions, 1.0, level)
+            total = total + (size - following) * (walked + looks(self.sampler, model, regions, level))
         return total
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
@@ -125,16 +137,19 @@ class Halving:
         return sizes
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
-        noisy, slots = spread(model, draft.state, self.candidates, streams)
+        told, (noisy, slots) = Candidates(model, draft), spread(model, draft.state, self.candidates, streams)
         walk = self.sampler.init(model, noisy, slots)
-        sizes = self._sizes()
+        sizes, parent = self._sizes(), None
         for size, following, level in zip(sizes, sizes[1:], sorted(self.levels, reverse=True), strict=False):
             walk = descend(self.sampler, model, walk, level, slots.fold("initial"))
             here = slots.fold("value").fold(f"level {level}")
             walk, value = Reward().value(self.sampler, model, walk, here, verifier)
             chosen = best_rows(value, size, following)
+            parent = told.add(value, slots.fold("prior"), parent).flatten()[chosen.cpu()].view(-1, following)
             walk, slots = walk[chosen], slots[chosen]
         walk = descend(self.sampler, model, walk, 0.0, slots.fold("initial"))
         rewards = scored(model, walk.state, verifier)
         winner = best_rows(rewards, sizes[-1])
-        return Draft(walk.state[winner], 0, {"reward": rewards[winner]})
+        number = told.add(rewards, slots.fold("prior"), parent).flatten()[winner.cpu()]
+        scores = {"reward": rewards[winner], "candidate": number}
+        return Draft(walk.state[winner], 0, scores, candidates=told.table())

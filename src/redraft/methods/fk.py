@@ -32,7 +32,7 @@ from redraft.core.rows import Rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import SCHEMES, effective_size, log_mean, resample
-from redraft.methods.value import Reward, needs_verifier, scored, spread
+from redraft.methods.value import Reward, needs_verifier, scored, seen, spread
 from redraft.samplers import AnySampler, Preset, advance
 
 POTENTIALS = ("difference", "max", "sum", "reward")
@@ -123,7 +123,7 @@ class FK:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        return self.particles * self.sampler.nfe(draft.state.free.sum(1))
+        return self.particles * self.sampler.between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the draft can take."""
@@ -149,7 +149,7 @@ class FK:
                 strength = min(1.0, number / steps) ** self.ramp
                 moment = streams[going].fold("weigh").fold(number), slots[rows].fold("value").fold(number)
                 part, weighed = self._weigh(model, walk[rows], cloud[going], moment, strength, verifier)
-                walk, cloud = walk.put(rows, part), cloud.put(going, weighed)
+                walk, cloud = seen(walk, rows, part), cloud.put(going, weighed)
         return self._chosen(model, draft, walk.state, cloud, streams, verifier)
 
     def _weigh(

@@ -35,7 +35,7 @@ class Generate:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        return self.sampler.nfe(draft.state.free.sum(1))
+        return self.sampler.between(model, draft.state.free.sum(1))
 
     def total(self) -> int:
         """Drafts in all."""

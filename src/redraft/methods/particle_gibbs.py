@@ -64,7 +64,7 @@ class ParticleGibbs:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the next draft can take."""
-        return self.particles * self.sampler.nfe(draft.state.free.sum(1))
+        return self.particles * self.sampler.between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the next draft can take."""

@@ -24,8 +24,9 @@ from redraft.core.model import Model
 from redraft.core.ranking import best_rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
+from redraft.methods.candidates import Candidates
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, Parallel, descend
+from redraft.samplers import AnySampler, Parallel, descend, looks
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Paths:
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
-        verifier = needs_verifier(verifier, "search over paths")
+        verifier = needs_verifier(verifier, "search over paths", relative=self.draws == 1)
         if not self.sampler.by_level:
             raise RedraftError("a search over paths takes walks up on their way: use Parallel or a masked sampler")
         if draft.number < 0:
@@ -73,9 +74,13 @@ class Paths:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        steps = self.sampler.nfe(draft.state.free.sum(1))
-        widened = self.rounds * self.width * ((self.backward * steps).ceil().long() + 2)
-        return self.paths * (steps + widened)
+        regions = draft.state.free.sum(1)
+        each = self.sampler.between(model, regions, 1.0, self.level)
+        for number in range(self.rounds):
+            up, level = min(1.0, self.level_after(number - 1) + self.forward), self.level_after(number)
+            walked = self.sampler.between(model, regions, up, level)
+            each = each + self.width * (walked + looks(self.sampler, model, regions, level))
+        return self.paths * each
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the draft can take."""
@@ -87,19 +92,25 @@ class Paths:
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         reward, (noisy, slots) = Reward(draws=self.draws), spread(model, draft.state, self.paths, streams)
+        told, shape = Candidates(model, draft), (-1, self.paths)
         walk = self.sampler.init(model, noisy, slots)
         walk = descend(self.sampler, model, walk, self.level, slots.fold("initial"))
-        for number in range(self.rounds):
-            here, level = slots.fold("round").fold(number).split(self.width), self.level_after(number)
-            up = min(1.0, self.level_after(number - 1) + self.forward)
+        number = told.add(torch.full((len(walk),), torch.nan), slots.fold("prior"))
+        for place in range(self.rounds):
+            here, level = slots.fold("round").fold(place).split(self.width), self.level_after(place)
+            up = min(1.0, self.level_after(place - 1) + self.forward)
             wide = self.sampler.rewind(model, walk.repeat(self.width), up, here.fold("noise"))
             wide = descend(self.sampler, model, wide, level, here.fold("walk"))
             wide, value = reward.value(self.sampler, model, wide, here.fold("value"), verifier)
-            walk = wide[best_rows(value, self.paths * self.width, self.paths)]
+            chosen = best_rows(value, self.paths * self.width, self.paths)
+            parent = number.repeat_interleave(self.width, 1)
+            number = told.add(value, here.fold("noise"), parent, up).flatten()[chosen.cpu()].view(shape)
+            walk = wide[chosen]
         rewards = scored(model, walk.state, verifier)
         winner = best_rows(rewards, self.paths)
-        scores = {"reward": rewards[winner], "mean_reward": rewards.view(-1, self.paths).mean(1)}
-        return Draft(walk.state[winner], 0, scores)
+        mean, number = rewards.view(shape).mean(1), number.flatten()[winner.cpu()]
+        scores = {"reward": rewards[winner], "mean_reward": mean, "candidate": number}
+        return Draft(walk.state[winner], 0, scores, candidates=told.table())
 
     def level_after(self, number: int) -> float:
         """The level after round `number`, counted from 0; the first level after round -1."""

@@ -59,7 +59,7 @@ class SVDD:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        steps = self.sampler.nfe(draft.state.free.sum(1))
+        steps = self.sampler.between(model, draft.state.free.sum(1))
         return 1 + self.children * (steps - 1)
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
-from redraft.core.state import State
+from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.core.weights import log_mean
 from redraft.samplers import Sampler
@@ -51,7 +51,7 @@ class Reward:
             part, some = self.value(sampler, model, walk[~done], streams[~done], verifier)
             value = torch.zeros(len(walk), dtype=torch.float64, device=some.device)
             value[~done], value[done] = some, scored(model, walk.state[done], verifier)
-            return walk.put(~done, part), value
+            return seen(walk, ~done, part), value
         walk = sampler.look(model, walk)
         rewards = [
             scored(model, self._guess(model, walk, streams.fold("guess").fold(number)), verifier)
@@ -78,17 +78,46 @@ def scored(model: Model, state: State, verifier: Verifier) -> Tensor:
     return verifier(model.decode(state.x), state.problem).double().to(state.x.device)
 
 
+def seen(walk: Any, going: Tensor, part: Any) -> Any:
+    """`walk.put(going, part)` that keeps what the network said of `part`; rows that have arrived need no prediction."""
+    whole, place = walk.put(going, part), (going.cumsum(0) - 1).clamp_min(0)
+    lost = {f.name: getattr(part, f.name) for f in fields(part) if getattr(whole, f.name) is None}
+    return replace(whole, **{name: value[place] for name, value in lost.items() if value is not None})
+
+
 def spread(model: Model, state: State, number: int, streams: Streams) -> tuple[State, Streams]:
     """`number` rows of pure noise in place of each row of `state`, side by side, and their streams."""
     many, slots = state.repeat(number), streams.split(number)
     return model.process.prior(many, many.free, slots.fold("prior")), slots
 
 
-def needs_verifier(verifier: Verifier | None, method: str) -> Verifier:
-    """The verifier, or the error that says that there is none, or none whose scores mean something by themselves."""
+def compared(model: Model, draft: Draft, drawn: State, verifier: Verifier) -> tuple[Tensor, Tensor]:
+    """Rewards (P,) of the draft's samples and (P, K) of the K rows `drawn` for each, which lie side by side.
+
+    Those of the draft are remembered in its `carry["reward"]`, or else asked for in the same call as the others', so
+    that ranks can be compared too; -inf if there is no draft yet.
+    """
+    problems = len(draft)
+    if draft.number < 0 or "reward" in draft.carry:
+        rewards = scored(model, drawn, verifier).view(problems, -1)
+        return draft.carry.get("reward", torch.full_like(rewards[:, 0], -torch.inf)), rewards
+    both = scored(model, State.cat([draft.state, drawn]), verifier)
+    return both[:problems], both[problems:].view(problems, -1)
+
+
+def remembered(verifier: Verifier, **rewards: Tensor) -> dict[str, Tensor]:
+    """Rewards to carry from draft to draft: none of a verifier whose scores mean nothing in another call."""
+    return {} if getattr(verifier, "relative", False) else rewards
+
+
+def needs_verifier(verifier: Verifier | None, method: str, relative: bool = False) -> Verifier:
+    """The verifier, or the error that says that there is none.
+
+    Unless the method takes `relative` ones, scores must mean something by themselves.
+    """
     if verifier is None:
         raise RedraftError(f"{method} needs a verifier: give run(..., verifier=...)")
-    if getattr(verifier, "relative", False):
+    if getattr(verifier, "relative", False) and not relative:
         raise RedraftError(
             f"{method} compares scores of different calls, and this verifier's are ranks within one call"
         )

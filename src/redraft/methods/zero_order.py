@@ -25,7 +25,8 @@ from redraft.core.model import Model
 from redraft.core.ranking import flat
 from redraft.core.state import Draft, State, expand
 from redraft.core.streams import Streams
-from redraft.methods.value import needs_verifier, scored
+from redraft.methods.candidates import Candidates
+from redraft.methods.value import compared, needs_verifier, remembered, scored
 from redraft.samplers import AnySampler, Parallel, sample
 
 
@@ -60,7 +61,7 @@ class ZeroOrder:
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The sample of the first noise, then the best so far after each round."""
-        verifier = needs_verifier(verifier, "zero-order search")
+        verifier = needs_verifier(verifier, "zero-order search", relative=not self.patience)
         continuous(model, "zero-order search")
         if draft.number >= 0 and "noise" not in draft.carry:
             raise RedraftError("zero-order search moves noise: it cannot begin from finished samples")
@@ -70,40 +71,54 @@ class ZeroOrder:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """Network rows (B,) of the next draft."""
-        return self.sampler.nfe(draft.state.free.sum(1)) * (self.neighbours if draft.number >= 0 else 1)
+        return self.sampler.between(model, draft.state.free.sum(1)) * (self.neighbours if draft.number >= 0 else 1)
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """Verifier rows (B,) of the next draft."""
-        return torch.full((len(draft),), self.neighbours if draft.number >= 0 else 1)
+        again = "reward" not in draft.carry
+        return torch.full((len(draft),), self.neighbours + again if draft.number >= 0 else 1)
 
     def total(self) -> int:
         """Drafts in all."""
         return self.rounds + 1
 
     def _first(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
-        noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
+        told, noise = Candidates(model, draft), streams.fold("prior")
+        noisy = model.process.prior(draft.state, draft.state.free, noise)
         state = sample(self.sampler, model, noisy, streams.fold("initial"))
         reward = scored(model, state, verifier)
-        zero = torch.zeros_like(reward)
-        return Draft(state, 0, {"reward": reward}, carried(noisy.x, reward, reward, zero))
+        number = told.add(reward, noise, cosine=torch.nan)[:, 0].to(reward.device)
+        carry = {"noise": noisy.x, "at": number, "best": number, "idle": torch.zeros_like(reward)}
+        carry |= remembered(verifier, reward=reward, pivot=reward)
+        return Draft(state, 0, {"reward": reward, "candidate": number}, carry, told.table())
 
     def _round(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         here, carry = streams.fold("round").fold(draft.number), draft.carry
-        noisy = self._around(model, draft, here)
+        slots = here.split(self.neighbours).fold("neighbour")
+        noisy, told = self._around(model, draft, slots), Candidates(model, draft, 1 + draft.number * self.neighbours)
         drawn = sample(self.sampler, model, noisy, streams.fold("initial").repeat(self.neighbours))
-        rewards = scored(model, drawn, verifier).view(-1, self.neighbours)
+        before, rewards = compared(model, draft, drawn, verifier)
+        begun, pivot = self._anew(carry), carry.get("pivot", before)
+        numbers = self._told(told, draft, rewards, slots, begun).to(rewards.device)
         found, place = rewards.max(1)
-        rows = flat(place, self.neighbours)
-        begun = self._anew(carry)
-        moved = begun | (found > carry["pivot"])
-        noise = torch.where(expand(moved[:, None], noisy.x), noisy.x[rows], carry["noise"])
-        pivot = torch.where(moved, found, carry["pivot"])
-        better = found > carry["reward"]
+        rows, number = flat(place, self.neighbours), numbers.gather(1, place[:, None])[:, 0]
+        moved, better = begun | (found > pivot), found > before
         state = draft.state.put(better, drawn[rows[better]]) if better.any() else draft.state
-        reward = torch.where(better, found, carry["reward"])
-        idle = torch.where(moved, 0.0, carry["idle"] + 1)
-        scores = {"reward": reward, "mean_reward": rewards.mean(1), "moved": moved.double()}
-        return Draft(state, draft.number + 1, scores, carried(noise, reward, pivot, idle))
+        reward, best = torch.where(better, found, before), torch.where(better, number, carry["best"])
+        after = {
+            "noise": torch.where(expand(moved[:, None], noisy.x), noisy.x[rows], carry["noise"]),
+            "at": torch.where(moved, number, carry["at"]),
+            "best": best,
+            "idle": torch.where(moved, 0.0, carry["idle"] + 1),
+        } | remembered(verifier, reward=reward, pivot=torch.where(moved, found, pivot))
+        scores = {"reward": reward, "mean_reward": rewards.mean(1), "moved": moved.double(), "candidate": best}
+        return Draft(state, draft.number + 1, scores, after, told.table())
+
+    def _told(self, told: Candidates, draft: Draft, rewards: Tensor, noise: Streams, begun: Tensor) -> Tensor:
+        """Numbers (P, N) of the neighbours, written down; those of problems that begin anew come from nothing."""
+        parent = torch.where(begun, -1, draft.carry["at"])[:, None].expand_as(rewards)
+        cosine = torch.full_like(rewards, self._cosine(draft)).masked_fill(begun[:, None], torch.nan)
+        return told.add(rewards, noise, parent, cosine=cosine.cpu())
 
     def _anew(self, carry: dict[str, Tensor]) -> Tensor:
         """Problems (B,) that begin anew, from noises that have nothing to do with their pivots."""
@@ -111,13 +126,16 @@ class ZeroOrder:
             torch.zeros_like(carry["idle"], dtype=torch.bool) if not self.patience else carry["idle"] >= self.patience
         )
 
-    def _around(self, model: Model, draft: Draft, streams: Streams) -> State:
+    def _cosine(self, draft: Draft) -> float:
+        """Of the neighbours that follow on a draft to their pivot."""
+        return float(1 - (1 - self.cosine) * self.decay**draft.number)
+
+    def _around(self, model: Model, draft: Draft, slots: Streams) -> State:
         """Neighbours of each pivot, side by side, at pure noise."""
-        many, slots = draft.state.repeat(self.neighbours), streams.split(self.neighbours)
-        fresh: State = model.process.prior(many, many.free, slots.fold("neighbour"))
+        many = draft.state.repeat(self.neighbours)
+        fresh: State = model.process.prior(many, many.free, slots)
         pivot = draft.carry["noise"].repeat_interleave(self.neighbours, 0)
-        cosine = 1 - (1 - self.cosine) * self.decay**draft.number
-        near = neighbour(pivot, fresh.x, many.free, cosine)
+        near = neighbour(pivot, fresh.x, many.free, self._cosine(draft))
         begun = self._anew(draft.carry).repeat_interleave(self.neighbours)[:, None]
         return fresh.to(torch.where(expand(begun, near), fresh.x, near), fresh.t)
 
@@ -129,17 +147,17 @@ def neighbour(pivot: Tensor, fresh: Tensor, free: Tensor, cosine: float) -> Tens
     """
     where = expand(free, pivot).to(pivot)
     n, v = ((noise * where).flatten(1).double() for noise in (pivot, fresh))
-    norm = n.norm(dim=1, keepdim=True)
+    norm = _sum(n * n).sqrt()
     u = n / norm
-    w = v - (v * u).sum(1, keepdim=True) * u
-    w = w / w.norm(dim=1, keepdim=True)
+    w = v - _sum(v * u) * u
+    w = w / _sum(w * w).sqrt()
     moved = norm * (cosine * u + (1 - cosine**2) ** 0.5 * w)
     return torch.where(where.bool(), moved.view(pivot.shape).to(pivot), pivot)
 
 
-def carried(noise: Tensor, reward: Tensor, pivot: Tensor, idle: Tensor) -> dict[str, Tensor]:
-    """What the search remembers: the pivot and its reward, the best reward, and rounds since the pivot moved."""
-    return {"noise": noise, "reward": reward, "pivot": pivot, "idle": idle}
+def _sum(values: Tensor) -> Tensor:
+    """Sums (B, 1) to the digits of float32, which do not depend on the order in which a batch is added up."""
+    return values.sum(1, keepdim=True).float().double()
 
 
 def continuous(model: Model, method: str) -> None:

@@ -1,0 +1,422 @@
+"""Search from the command line: pictures that verifiers like, of any diffusers pipeline, and a page that shows them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import redraft
+from redraft.core.errors import RedraftError, require
+from redraft.core.files import prepare, write
+from redraft.core.result import settings_of
+from redraft.methods.sized import plan
+from redraft.report.gallery import MOST, Found, Gallery, pixels, png, sheet, small
+from redraft.tasks.prompt_sets import PromptSet, load_prompts
+from redraft.verifiers.combined import MeanRank, WeightedSum, held_out
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from redraft.core.method import Method
+    from redraft.core.result import Result
+    from redraft.core.task import Problems
+    from redraft.core.trace import Trace
+
+
+@dataclass(frozen=True)
+class Search:
+    """Search for pictures that verifiers like best, with any diffusers pipeline, and write a page of them.
+
+    Attributes:
+        model: hub id of a pipeline, such as 'black-forest-labs/FLUX.1-dev', or a folder with model_index.json.
+        prompt: what to draw; a class number where the pipeline takes one.
+        prompts: instead, a file of many; see `redraft.tasks.prompt_sets`.
+        set: what file it is: 'drawbench', 'parti', 't2i-compbench', 'text' or 'json'; by its ending when not given.
+        limit: take the first so many prompts only.
+        verifier: guides the search, a name from `redraft list`; of several, as in 'clip,aesthetic', the mean rank
+            does; with weights, as in 'clip:1,aesthetic:0.1', their sum.
+        held_out: verifiers that are only shown beside it.
+        verifier_options: settings of verifiers as JSON or the path of a file with it: {"clip": {"checkpoint": "..."}}.
+        method: 'random', 'zero-order', 'paths', 'halving', 'draft-then-verify', 'evolution', 'beam', 'svdd' or 'fk'.
+        settings: of the method, such as neighbours=2 cosine=0.9.
+        budget: the most network evaluations (NFE) that an image may cost, guidance counted twice; the method is made as
+            large as fits. The method's own size when not given.
+        steps: of the pipeline's scheduler.
+        n_images: for each prompt, each with a search of its own.
+        batch: candidates of an image at once, in random search.
+        seed: of all randomness.
+        out: folder to write to; the same command with the same folder goes on where it was stopped.
+        device: such as 'cuda'; a GPU if there is one when not given.
+        dtype: of the weights, such as 'bfloat16'.
+        guidance_scale: of the pipeline's call; the pipeline's own when not given.
+        negative_prompt: of the pipeline's call.
+        height: of the pictures in pixels.
+        width: of the pictures in pixels.
+    """
+
+    model: str
+    prompt: str | None = None
+    prompts: Path | None = None
+    set: str | None = None
+    limit: int | None = None
+    verifier: str = "clip"
+    held_out: str | None = None
+    verifier_options: str | None = None
+    method: str = "random"
+    settings: tuple[str, ...] = ()
+    budget: int | None = None
+    steps: int = 30
+    n_images: int = 1
+    batch: int = 4
+    seed: int = 0
+    out: Path = Path("redraft-search")
+    device: str | None = None
+    dtype: str | None = None
+    guidance_scale: float | None = None
+    negative_prompt: str | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def run(self) -> Hunt:
+        """Search, prompt by prompt, and write the page."""
+        require("PIL.Image", extra="plot")
+        for name in ("n_images", "steps", "batch"):
+            if getattr(self, name) < 1:
+                raise RedraftError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+        prompts, folder = self._prompts(), prepare(self.out)
+        hunt = self._begun(prompts, folder)
+        hunt.check()
+        hunt.go()
+        return hunt
+
+    def _prompts(self) -> PromptSet:
+        if (self.prompt is None) == (self.prompts is None):
+            raise RedraftError("give either --prompt, one text, or --prompts, a file of them")
+        found = PromptSet("one", [self.prompt]) if self.prompt is not None else load_prompts(self.prompts, self.set)  # type: ignore[arg-type]
+        if found.repeated:
+            print(f"{found.repeated} repeated prompts are left out")
+        if self.limit is None:
+            return found
+        facts = {name: values[: self.limit] for name, values in found.facts.items()}
+        return PromptSet(found.name, found.texts[: self.limit], facts)
+
+    def _begun(self, prompts: PromptSet, folder: Path) -> Hunt:
+        """The search, with all that it needs."""
+        options = _options(self.verifier_options)
+        names = ("dtype", "guidance_scale", "negative_prompt", "height", "width")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        sampler = redraft.Scheduled(self.steps)
+        open_plan = plan(
+            self.method, self.batch, self.settings, sampler=sampler, draft=redraft.Scheduled(max(1, self.steps // 4))
+        )
+        guide, parts, apart = guides(self.verifier, self.held_out)
+        model = redraft.load_model(self.model, self.device, **given)
+        if "schedule" not in model.offers:
+            raise RedraftError(f"{self.model!r} is no pipeline of diffusers: use `redraft sample` for it")
+        loaded = {name: redraft.load_verifier(name, None, model, **options.get(name, {})) for name in (*parts, *apart)}
+        problem = problems_of(model, prompts, 0, 1)
+        fixed = self.budget is None or open_plan.size in open_plan.settings
+        method = open_plan.of() if fixed else open_plan.fitted(model, problem, self.budget or 0)
+        roles = dict.fromkeys(parts, "guide") | dict.fromkeys(apart, "held out")
+        return Hunt(
+            self, model, sampler, method, combined(guide, {name: loaded[name] for name in parts}), loaded, roles,
+            prompts, folder,
+        )  # fmt: skip
+
+
+def guides(verifier: str, apart: str | None) -> tuple[dict[str, float] | None, list[str], list[str]]:
+    """Weights by name, if there are any, the guides' names, and those held out.
+
+    Raises:
+        RedraftError: no names, some with a weight and some without, or one name twice.
+    """
+    pairs = [name.strip().partition(":") for name in verifier.split(",") if name.strip()]
+    names = [name for name, _, _ in pairs]
+    others = [name.strip() for name in (apart or "").split(",") if name.strip()]
+    if not names:
+        raise RedraftError("give a verifier, such as --verifier clip")
+    if twice := [name for place, name in enumerate(names + others) if name in (names + others)[:place]]:
+        raise RedraftError(f"verifier {twice[0]!r} is named twice")
+    weights = [weight for _, _, weight in pairs]
+    if not any(weights):
+        return None, names, others
+    try:
+        return {name: float(weight) for name, weight in zip(names, weights, strict=True)}, names, others
+    except ValueError as error:
+        raise RedraftError(f"{verifier!r} gives no number for each verifier: as in clip:1,aesthetic:0.1") from error
+
+
+def combined(weights: dict[str, float] | None, parts: dict[str, Any]) -> Any:
+    """One verifier of all."""
+    if weights:
+        return WeightedSum({name: (verifier, weights[name]) for name, verifier in parts.items()})
+    return next(iter(parts.values())) if len(parts) == 1 else MeanRank(parts)
+
+
+def problems_of(model: Any, prompts: PromptSet, place: int, images: int) -> Problems:
+    """A problem for each image of the prompt number `place`.
+
+    Raises:
+        RedraftError: the pipeline takes class numbers, and the prompt is none.
+    """
+    text: Any = prompts.texts[place]
+    if "class_labels" in model.example:
+        if not text.isdecimal():
+            raise RedraftError(f"{model.name!r} takes class numbers for prompts, not {text!r}")
+        text = int(text)
+    problems = redraft.prompts(model, [text]).repeat(images)
+    facts = {name: [values[place]] * images for name, values in prompts.facts.items()}
+    return replace(problems, ids=place * images + torch.arange(images), facts=problems.facts | facts)
+
+
+def _options(given: str | None) -> dict[str, dict[str, Any]]:
+    """Settings of verifiers by name."""
+    if given is None:
+        return {}
+    try:
+        found = json.loads(given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8"))
+        if not all(isinstance(value, dict) for value in found.values()):
+            raise ValueError("a verifier's settings are no object")
+    except (OSError, ValueError, AttributeError) as error:
+        raise RedraftError(f"--verifier-options is neither JSON by verifier nor a file with it: {error}") from error
+    return dict(found)
+
+
+@dataclass
+class Shown:
+    """A verifier that keeps a small picture of everything that it is shown, in files, once each."""
+
+    verifier: Any
+    folder: Path
+    seen: dict[int, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Go on from the files that there are."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob("*.png"):
+            _, problem, digest, _ = path.stem.split("_")
+            self.seen.setdefault(int(problem), set()).add(digest)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever the verifier has."""
+        return getattr(self.verifier, name)
+
+    def __call__(self, samples: Tensor, problems: Problems) -> Tensor:
+        """Scores (B,)."""
+        scores: Tensor = self.verifier(samples, problems)
+        for sample, problem, score in zip(samples, problems.ids.tolist(), scores.tolist(), strict=True):
+            content = sample.detach().cpu().float().contiguous().numpy().tobytes()
+            digest, seen = hashlib.sha256(content).hexdigest()[:16], self.seen.setdefault(problem, set())
+            if digest not in seen:
+                name = f"{len(seen)}_{problem}_{digest}_{score:.6g}.png"
+                write(self.folder / name, png(pixels(small(sample))))
+                seen.add(digest)
+        return scores
+
+    def sheet(self, problem: int) -> bytes | None:
+        """All that was shown for a problem: the best first, or in order if scores of different calls mean nothing."""
+        image = require("PIL.Image", "plot")
+        shown = sorted(map(Small.of, self.folder.glob(f"*_{problem}_*.png")), key=lambda each: each.number)
+        if not getattr(self.verifier, "relative", False):
+            shown.sort(key=lambda each: -each.score)
+        if not shown:
+            return None
+        pictures = [np.asarray(image.open(each.path).convert("RGB")) for each in shown[:MOST]]
+        return sheet(pictures, [f"{each.number + 1}: {each.score:.4g}" for each in shown])
+
+
+@dataclass(frozen=True)
+class Small:
+    """A file of `Shown`: how many came before, and its score, which are in its name."""
+
+    path: Path
+    number: int
+    score: float
+
+    @classmethod
+    def of(cls, path: Path) -> Small:
+        """What the name says."""
+        number, _, _, score = path.stem.split("_")
+        return cls(path, int(number), float(score))
+
+
+@dataclass
+class Hunt:
+    """A search under way, prompt by prompt; each prompt has a folder that appears in one piece when it is done."""
+
+    command: Search
+    model: Any
+    sampler: Any
+    method: Method
+    guide: Any
+    verifiers: dict[str, Any]
+    roles: dict[str, str]
+    prompts: PromptSet
+    out: Path
+    interrupted: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """All that the outcome depends on."""
+        budget = redraft.Budget(nfe=self.command.budget)
+        texts = json.dumps([self.prompts.texts, self.prompts.facts], sort_keys=True)
+        return settings_of(self.method, self.model, budget, self.command.seed) | {
+            "verifier": self.command.verifier,
+            "held_out": self.command.held_out,
+            "verifier_options": _options(self.command.verifier_options),
+            "n_images": self.command.n_images,
+            "steps": self.command.steps,
+            "prompts": f"{len(self.prompts)}, {hashlib.sha256(texts.encode()).hexdigest()[:12]}",
+        }
+
+    def check(self) -> None:
+        """Raise unless the folder is empty or this search's.
+
+        Raises:
+            RedraftError: it is another one's.
+        """
+        path, mine = self.out / "search.json", self.settings()
+        if not path.exists():
+            write(path, (json.dumps(mine, indent=2) + "\n").encode())
+            return
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            other = next((name for name in mine if there.get(name) != mine[name]), None)
+        except (ValueError, AttributeError):
+            other = "form"
+        if other:
+            raise RedraftError(f"{self.out} holds a search with another {other}: choose another folder or delete it")
+
+    def go(self) -> None:
+        """Search for every prompt that is not done yet."""
+        try:
+            for place in range(len(self.prompts)):
+                if not self.done(place) and not self.interrupted:
+                    self.one(place)
+                    self.page()
+            self.page()
+        except (RedraftError, KeyboardInterrupt) as error:
+            with suppress(RedraftError):
+                self.page()
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            done = sum(map(self.done, range(len(self.prompts))))
+            raise RedraftError(
+                f"{error}; {done} of {len(self.prompts)} prompts are done and in {self.out}, and the same command goes "
+                "on from there"
+            ) from error
+
+    def folder(self, place: int) -> Path:
+        """Of a prompt."""
+        return self.out / "prompts" / f"{place:04d}"
+
+    def found(self) -> Iterator[Found]:
+        """What there is."""
+        for place in range(len(self.prompts)):
+            if found := Found.read(self.folder(place)):
+                yield found
+
+    def done(self, place: int) -> bool:
+        """Whether the search for a prompt has ended."""
+        found = Found.read(self.folder(place))
+        return found is not None and not found.interrupted
+
+    def one(self, place: int) -> None:
+        """Search for one prompt and keep what is found, also if it fails on the way."""
+        command, images = self.command, self.command.n_images
+        problems, work = problems_of(self.model, self.prompts, place, images), self.out / "work" / f"{place:04d}"
+        shown = Shown(self.guide, work / "shown")
+        common: dict[str, Any] = {"seed": command.seed, "evaluate": held_out(self.verifiers)}
+        plain = redraft.BestOfN(1, sampler=self.sampler)
+        base = redraft.run(plain, self.model, problems, verifier=self.guide, progress=False, **common)
+        try:
+            result = redraft.run(
+                self.method, self.model, problems, verifier=shown, budget=redraft.Budget(nfe=command.budget),
+                checkpoint=work, **common,
+            )  # fmt: skip
+        except RedraftError as error:
+            if error.result is not None:
+                self.keep(place, problems, base, replace(error.result, interrupted=True), shown)
+            raise
+        self.keep(place, problems, base, result, shown)
+        self.interrupted = result.interrupted
+        if not result.interrupted:
+            shutil.rmtree(work, ignore_errors=True)
+            self.tell(place)
+
+    def keep(self, place: int, problems: Problems, base: Result, result: Result, shown: Shown) -> None:
+        """Write a prompt's folder.
+
+        Raises:
+            RedraftError: it cannot be written.
+        """
+        folder, part = self.folder(place), self.folder(place).with_suffix(".part")
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            for number, problem in enumerate(problems.ids.tolist()):
+                write(part / f"baseline-{number}.png", png(pixels(base.samples[number])))
+                write(part / f"winner-{number}.png", png(pixels(result.samples[number])))
+                if candidates := shown.sheet(problem):
+                    write(part / f"candidates-{number}.png", candidates)
+            result.trace.save(part / "trace.parquet")
+            if len(result.candidates):
+                result.candidates.save(part / "candidates.parquet")
+            about = self.summary(place, problems, base, result)
+            write(part / "summary.json", (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(part, folder)
+        except OSError as error:
+            raise RedraftError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+    def summary(self, place: int, problems: Problems, base: Result, result: Result) -> dict[str, Any]:
+        """What the page is made of."""
+        images = []
+        for number, problem in enumerate(problems.ids.tolist()):
+            best = last(result.trace, problem)
+            images.append(
+                {
+                    "problem": problem,
+                    "baseline_nfe": int(base.ledger.nfe[number]),
+                    "baseline": {name: last(base.trace, problem)[name] for name in self.roles},
+                    "winner": {name: best[name] for name in self.roles},
+                    "candidate": int(best["candidate"]) if "candidate" in best else None,
+                    "nfe": int(result.ledger.nfe[number]),
+                    "verifier_calls": int(result.ledger.verifier_calls[number]),
+                }
+            )
+        facts = {name: values[place] for name, values in self.prompts.facts.items()}
+        about = {"prompt": self.prompts.texts[place], "facts": facts, "interrupted": result.interrupted}
+        return about | {"images": images}
+
+    def tell(self, place: int) -> None:
+        """Print what was found for a prompt."""
+        found = Found.read(self.folder(place))
+        assert found is not None
+        scores = ", ".join(
+            f"{name} {found.mean('baseline', name):.4g} -> {found.mean('winner', name):.4g}"
+            + (" (held out)" if role == "held out" else "")
+            for name, role in self.roles.items()
+        )
+        print(f"{place + 1}/{len(self.prompts)} {found.prompt[:60]!r}: {scores}", flush=True)
+
+    def page(self) -> None:
+        """Write the page of what there is."""
+        gallery = Gallery(list(self.found()), len(self.prompts), self.roles, self.settings())
+        if gallery.found:
+            write(self.out / "index.html", gallery.page().encode())
+
+
+def last(trace: Trace, problem: int) -> dict[str, float]:
+    """The last row of a problem."""
+    rows = (trace["problem"] == problem).nonzero()[:, 0]
+    return {name: float(trace[name][rows[-1]]) for name in trace}

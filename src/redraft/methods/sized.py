@@ -1,0 +1,143 @@
+"""A search by name, as large as a budget allows."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redraft.core.errors import RedraftError, unknown
+from redraft.core.method import Method
+from redraft.core.model import Model
+from redraft.core.registry import METHODS
+from redraft.core.state import Draft
+from redraft.core.task import Problems
+
+SIZES = {
+    "best-of-n": "n",
+    "zero-order": "rounds",
+    "paths": "width",
+    "draft-then-verify": "candidates",
+    "halving": "candidates",
+    "evolution": "population",
+    "svdd": "children",
+    "beam": "children",
+    "fk": "particles",
+}
+"""The setting of each method that grows with the budget."""
+OTHER_NAMES = {"random": "best-of-n"}
+MOST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method whose size is still open.
+
+    Attributes:
+        name: of the method.
+        settings: those that are fixed.
+        batch: samples of a problem that best-of-N draws together; half as many where more fit into the budget so.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    batch: int = 1
+
+    @property
+    def size(self) -> str:
+        """The setting that grows."""
+        return SIZES[self.name]
+
+    def of(self, size: int | None = None) -> Method:
+        """The method of a size, or of its own."""
+        settings = dict(self.settings)
+        if size is not None:
+            settings[self.size] = size
+        if self.name == "best-of-n" and "at_once" not in settings and "n" in settings:
+            settings["n"], settings["at_once"] = together(settings["n"], self.batch, exact=size is None)
+        method: Method = METHODS[self.name](**settings)
+        return method
+
+    def fitted(self, model: Model, problem: Problems, budget: int) -> Method:
+        """The largest of those methods whose every draft keeps to the budget.
+
+        Raises:
+            RedraftError: none does.
+        """
+        low = self._least()
+        if (need := cost(self.of(low), model, problem)) > budget:
+            raise RedraftError(f"a budget of {budget} NFE is too small for {self.name}, which takes {need} or more")
+        high = low + 1
+        while high < MOST and cost(self.of(high), model, problem) <= budget:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if cost(self.of(middle), model, problem) <= budget:
+                low = middle
+            else:
+                high = middle
+        return self.of(low)
+
+    def _least(self) -> int:
+        """The smallest size that there is."""
+        for size in range(64):
+            with suppress(RedraftError):
+                self.of(size)
+                return size
+        self.of(64)  # says what is wrong with the other settings
+        return 64
+
+
+def plan(name: str, batch: int = 1, given: tuple[str, ...] = (), **settings: Any) -> Plan:
+    """The method called `name`, or 'random', with settings as `name=value` and as objects.
+
+    Raises:
+        RedraftError: unknown names, or what is no setting.
+    """
+    name = OTHER_NAMES.get(name, name)
+    if name not in SIZES:
+        raise unknown("search", name, [*SIZES, *OTHER_NAMES])
+    known = [each.name for each in fields(METHODS[name])]
+    settings = {key: value for key, value in settings.items() if key in known}
+    for text in given:
+        key, _, value = text.partition("=")
+        if key not in known:
+            raise unknown(f"setting of {name}", key, known)
+        settings[key] = _value(value, text)
+    return Plan(name, settings, batch)
+
+
+def _value(value: str, text: str) -> Any:
+    try:
+        found = json.loads(value)
+    except ValueError as error:
+        raise RedraftError(f"{text!r} is not name=value with a number, a list, true, false or null") from error
+    return tuple(found) if isinstance(found, list) else found
+
+
+def together(n: int, batch: int, exact: bool = False) -> tuple[int, int]:
+    """How many of `n` samples are drawn, and how many at once: `batch`, or down to half of it where more then fit.
+
+    All `n` if they must be `exact`, as many at once as divide them.
+    """
+    sizes = range(1, min(batch, n) + 1)
+    if exact:
+        return n, max((size for size in sizes if n % size == 0), default=1)
+    at_once = max((size for size in sizes if 2 * size >= len(sizes)), key=lambda size: (n - n % size, size), default=1)
+    return n - n % at_once, at_once
+
+
+def cost(method: Method, model: Model, problem: Problems) -> int:
+    """The most NFE that all drafts of one problem take, guidance included."""
+    draft, total = Draft(problem.state()), torch.zeros(len(problem), dtype=torch.int64)
+    for number in range(method.total() or 0):
+        total += _nfe(method, model, replace(draft, number=number - 1))
+    return int(total.max()) * int(getattr(model, "nfe_per_row", 1))
+
+
+def _nfe(method: Method, model: Model, draft: Draft) -> Tensor:
+    return method.nfe(model, draft).cpu().long()

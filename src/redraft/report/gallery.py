@@ -1,0 +1,322 @@
+"""What a search for pictures found: picture files, a sheet of candidates, and one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from math import ceil, isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from redraft.core.errors import require
+from redraft.core.trace import Trace
+from redraft.report.page import STYLE
+from redraft.report.statistics import student
+
+Pixels = NDArray[np.uint8]
+Rows = list[list[str]]
+
+SIDE, COLUMNS, MOST, LINE = 128, 8, 64, 14  # of a sheet: pixels of a cell, cells in a row and in all, pixels of a label
+PICTURE = "img.picture { display: block; width: 100%; border-radius: 3px; } summary { margin: .6rem 0; }"
+WIDE = 360  # pixels of a picture in the page
+SHEETS = 8  # prompts whose sheet is in the page
+FRAMES = 4  # of a video
+
+# --- Pictures -----------------------------------------------------------------------------------
+
+
+def pixels(picture: Tensor) -> Pixels:
+    """Pixels (H, W, 3) of a picture (C, H, W) in [0, 1] with 1 or 3 channels; of a video (F, C, H, W) a few frames."""
+    if picture.ndim == 4:
+        frames = torch.linspace(0, len(picture) - 1, min(FRAMES, len(picture))).round().long()
+        picture = torch.cat(list(picture[frames]), -1)
+    colours = picture.detach().cpu().float().clamp(0, 1).expand(3, -1, -1)
+    return (colours.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+
+
+def png(picture: Pixels) -> bytes:
+    """A PNG file in full colour."""
+    file = io.BytesIO()
+    require("PIL.Image", "plot").fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def small(picture: Tensor) -> Tensor:
+    """A picture or video shrunk until its longer side is that of a sheet's cell."""
+    frames = picture.float() if picture.ndim == 4 else picture.float()[None]
+    scale = min(1.0, SIDE / max(frames.shape[-2:]))
+    size = [max(1, round(scale * side)) for side in frames.shape[-2:]]
+    shrunk = interpolate(frames, size, mode="bilinear", antialias=True, align_corners=False)
+    return shrunk if picture.ndim == 4 else shrunk[0]
+
+
+def sheet(pictures: list[Pixels], labels: list[str]) -> bytes:
+    """A PNG file of small pictures in rows, each with its label; of many the first."""
+    pil, draw = require("PIL.Image", "plot"), require("PIL.ImageDraw", "plot")
+    number = min(len(pictures), MOST)
+    columns, high = min(COLUMNS, number), SIDE + LINE
+    page = pil.new("RGB", (columns * SIDE, ceil(number / columns) * high), "white")
+    write = draw.Draw(page)
+    for place, (picture, label) in enumerate(zip(pictures[:number], labels, strict=False)):
+        image = _fitted(pil, pil.fromarray(picture))
+        left, top = place % columns * SIDE, place // columns * high
+        page.paste(image, (left + 2, top + 2))
+        write.text((left + 4, top + SIDE - 1), label, fill="black")
+    return png(np.asarray(page))
+
+
+def _fitted(pil: Any, image: Any) -> Any:
+    """The image as large as fits into a cell; pixels stay squares where it is enlarged."""
+    scale = (SIDE - 4) / max(image.size)
+    size = [max(1, round(scale * side)) for side in image.size]
+    return image.resize(size, pil.Resampling.NEAREST if scale > 1 else pil.Resampling.LANCZOS)
+
+
+def _inline(path: Path, wide: int = WIDE) -> str:
+    """A picture file, shrunk, as an address that holds it."""
+    return _encoded(path, wide, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _encoded(path: Path, wide: int, changed: int) -> str:
+    pil = require("PIL.Image", "plot")
+    with pil.open(path) as image:
+        image = image.convert("RGB")
+        image.thumbnail((wide, wide))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+# --- What was found -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in the folder of a prompt.
+
+    Attributes:
+        folder: where its files are.
+        prompt: the text.
+        category: of the prompt, or "".
+        images: of each, `baseline` and `winner`, scores by verifier, and what the search cost.
+        interrupted: the search of this prompt has not ended.
+    """
+
+    folder: Path
+    prompt: str
+    category: str
+    images: list[dict[str, Any]]
+    interrupted: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> Found | None:
+        """What is there, if a search has come so far."""
+        path = folder / "summary.json"
+        if not path.exists():
+            return None
+        about = json.loads(path.read_text(encoding="utf-8"))
+        category = about["facts"].get("category", "")
+        return cls(folder, about["prompt"], category, about["images"], about["interrupted"])
+
+    def mean(self, which: str, verifier: str) -> float:
+        """Of all images: `which` is 'baseline' or 'winner'."""
+        return fmean(image[which][verifier] for image in self.images)
+
+    def gain(self, verifier: str) -> float:
+        """The winners' mean less the baselines'."""
+        return self.mean("winner", verifier) - self.mean("baseline", verifier)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """All that the page shows, of one prompt or more.
+
+    Attributes:
+        found: of each prompt that was searched, in order.
+        planned: prompts in all.
+        roles: of each verifier, 'guide' or 'held out'.
+        settings: of the search.
+    """
+
+    found: list[Found]
+    planned: int
+    roles: dict[str, str]
+    settings: dict[str, Any]
+
+    def page(self) -> str:
+        """The HTML."""
+        parts = [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>Redraft: {escape(self._title())}</title>",
+            f"<style>{STYLE}{PICTURE}</style>\n</head>\n<body>",
+            *self._opening(),
+            *self._scores(),
+            *self._categories(),
+            *self._charts(),
+            *self._pictures(),
+            f"<footer>{escape(json.dumps(self.settings))}</footer>\n</body>\n</html>\n",
+        ]
+        return "\n".join(parts)
+
+    def _title(self) -> str:
+        return f"{self.settings['method']['type']} on {self.settings['model']}"
+
+    def _opening(self) -> list[str]:
+        done = sum(not found.interrupted for found in self.found)
+        early = "" if done == self.planned else f" Stopped early: {done} of {self.planned} prompts are done."
+        nfe, base = (max(image[name] for found in self.found for image in found.images) for name in NFE)
+        return [
+            f"<h1>{escape(self._title())}</h1>",
+            f"<p>{_count(self.planned, 'prompt')}, each searched with {nfe} network evaluations an image. The baseline "
+            f"is a plain sample, the first candidate of random search, at {base}; it is not part of these.{early}"
+            "</p>",
+        ]
+
+    def _scores(self) -> list[str]:
+        head = ["verifier", "", "baseline", "winner", "difference", "95&nbsp;% interval"]
+        rows = [
+            [escape(name), role, *(f"{fmean(f.mean(which, name) for f in self.found):.4g}" for which in WHICH)]
+            + _difference([found.gain(name) for found in self.found])
+            for name, role in self.roles.items()
+        ]
+        note = "Means over prompts, with Student's interval of the difference. A held-out verifier has no say in the "
+        note += "search: where the guide rises and it falls, the search exploits the guide."
+        return ["<h2>Scores</h2>", *_table(head, rows), f'<p class="soft">{note}</p>']
+
+    def _categories(self) -> list[str]:
+        categories = sorted({found.category for found in self.found})
+        if len(categories) < 2:
+            return []
+        head = ["category", "prompts", *(f"{escape(name)} ({role})" for name, role in self.roles.items())]
+        rows = []
+        for category in categories:
+            here = [found for found in self.found if found.category == category]
+            cells = [
+                f"{fmean(f.mean('winner', name) for f in here):.4g} ({fmean(f.gain(name) for f in here):+.3g})"
+                for name in self.roles
+            ]
+            rows.append([escape(category or "(none)"), str(len(here)), *cells])
+        note = '<p class="soft">The winners&rsquo; mean, and how much it is above the baselines&rsquo;.</p>'
+        return ["<h2>By category</h2>", *_table(head, rows), note]
+
+    def _charts(self) -> list[str]:
+        lines = {name: curve_of(self.found, name) for name in self.roles}
+        figures = [
+            f"<figure>{chart(points, name)}<figcaption>{escape(name)} ({self.roles[name]})</figcaption></figure>"
+            for name, points in lines.items()
+        ]
+        return ["<h2>Against compute</h2>", '<div class="gallery">', *figures, "</div>"]
+
+    def _pictures(self) -> list[str]:
+        parts = ["<h2>Pictures</h2>"]
+        for place, found in enumerate(self.found):
+            unfinished = " (unfinished)" if found.interrupted else ""
+            parts.append(f"<h3>{escape(found.prompt)}{unfinished}</h3>")
+            parts.append('<div class="gallery">')
+            parts += [self._pair(found, number) for number in range(len(found.images))]
+            parts.append("</div>")
+            if place < SHEETS:
+                parts += self._sheets(found)
+        return parts
+
+    def _pair(self, found: Found, number: int) -> str:
+        image = found.images[number]
+        files = (found.folder / f"{which}-{number}.png" for which in WHICH)
+        pictures = "".join(
+            f'<img class="picture" src="{_inline(file)}" alt="{which}">'
+            for file, which in zip(files, WHICH, strict=True)
+        )
+        scores = "; ".join(
+            f"{escape(name)} {image['baseline'][name]:.4g} → {image['winner'][name]:.4g}" for name in self.roles
+        )
+        return f'<figure><div class="pair">{pictures}</div><figcaption>{scores}</figcaption></figure>'
+
+    @staticmethod
+    def _sheets(found: Found) -> list[str]:
+        files = [found.folder / f"candidates-{number}.png" for number in range(len(found.images))]
+        pictures = [
+            f'<img class="picture" src="{_inline(f, COLUMNS * SIDE)}" alt="candidates">' for f in files if f.exists()
+        ]
+        return ["<details><summary>What the guide was shown</summary>", *pictures, "</details>"] if pictures else []
+
+
+WHICH = ("baseline", "winner")
+NFE = ("nfe", "baseline_nfe")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _difference(gains: list[float]) -> list[str]:
+    """A mean and its interval, as cells."""
+    if not gains:
+        return ["", ""]
+    low, high = student(gains)
+    return [f"{fmean(gains):+.3g}", f"{low:+.3g} to {high:+.3g}" if isfinite(low) else ""]
+
+
+def _table(head: list[str], rows: Rows) -> list[str]:
+    return [
+        f'<div class="scroll"><table><thead>{_row("th", head)}</thead><tbody>',
+        *(_row("td", row) for row in rows),
+        "</tbody></table></div>",
+    ]
+
+
+def _row(kind: str, cells: list[str]) -> str:
+    return "<tr>" + "".join(f"<{kind}>{cell}</{kind}>" for cell in cells) + "</tr>"
+
+
+# --- Curves -------------------------------------------------------------------------------------
+
+WIDTH, HEIGHT, EDGE = 300, 170, 28
+
+
+def curve_of(found: list[Found], verifier: str) -> list[tuple[float, float]]:
+    """Mean score of the best so far by mean NFE, from the baseline on, over the drafts that all prompts have."""
+    traces = [Trace.load(each.folder / "trace.parquet") for each in found]
+    base = fmean(image["baseline_nfe"] for each in found for image in each.images)
+    points = [(base, fmean(each.mean("baseline", verifier) for each in found))]
+    nfe, scores = ([trace.by_draft(name) for trace in traces] for name in ("nfe", verifier))
+    for draft in sorted(set.intersection(*(set(each) for each in scores))):
+        x, y = (torch.cat([each[draft].double() for each in column]).mean() for column in (nfe, scores))
+        points.append((float(x), float(y)))
+    return points
+
+
+def chart(points: list[tuple[float, float]], name: str) -> str:
+    """An `<svg>` of a curve, with its first value dashed and its ends in numbers."""
+    right, low, top = max(x for x, _ in points), min(y for _, y in points), max(y for _, y in points)
+
+    def at(x: float, y: float) -> str:
+        share = (y - low) / ((top - low) or 1.0)
+        return f"{EDGE + x / right * (WIDTH - 2 * EDGE):.1f},{HEIGHT - EDGE - share * (HEIGHT - 2 * EDGE):.1f}"
+
+    words = [(0, low, f"{low:.3g}", "start"), (0, top, f"{top:.3g}", "start"), (right, low, f"{right:.0f} NFE", "end")]
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)} against network evaluations">',
+        f'<polyline class="first" points="{at(0, points[0][1])} {at(right, points[0][1])}"/>',
+        f'<polyline class="curve" points="{" ".join(at(x, y) for x, y in points)}"/>',
+        *(_word(at(x, y), text, anchor, y == low) for x, y, text, anchor in words),
+        "</svg>",
+    ]
+    return "\n".join(parts)
+
+
+def _word(point: str, text: str, anchor: str, below: bool) -> str:
+    x, y = map(float, point.split(","))
+    return f'<text x="{x:.1f}" y="{y + (18 if below else -8):.1f}" text-anchor="{anchor}">{text}</text>'

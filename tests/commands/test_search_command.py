@@ -1,0 +1,439 @@
+"""`redraft search` on a tiny pipeline with random weights, text encoder and all."""
+
+import errno
+import json
+import multiprocessing
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import looks
+import pipelines
+import pytest
+import torch
+
+import redraft
+from redraft.cli import main
+from redraft.commands.search import Shown, guides
+from redraft.core.checkpoint import Checkpoint
+from redraft.core.errors import RedraftError
+from redraft.core.files import write
+from redraft.core.registry import VERIFIERS
+from redraft.core.trace import Trace
+from redraft.methods.sized import SIZES, cost, plan, together
+from redraft.report.gallery import Found, pixels, sheet, small
+
+pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:diffusers(\..*)?")  # numpy's, inside it
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    path = tmp_path_factory.mktemp("sd")
+    words = [*"abcdt", *(f"{letter}</w>" for letter in "abcdt"), "<|startoftext|>", "<|endoftext|>"]
+    (path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (path / "merges.txt").write_text("#version: 0.2\n")
+    config = CLIPTextConfig(
+        bos_token_id=10, eos_token_id=11, pad_token_id=11, hidden_size=8, intermediate_size=8, num_attention_heads=1,
+        num_hidden_layers=1, vocab_size=12, max_position_embeddings=7, initializer_range=1.0,
+    )  # fmt: skip
+    tokenizer = CLIPTokenizer.from_pretrained(str(path), model_max_length=7)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = CLIPTextModel(config)
+    pipelines.made(pipelines.stable_diffusion, None, encoder, tokenizer).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch):
+    """The toy verifiers by name, and a checkpoint after every draft."""
+    for name, target in looks.NAMES.items():
+        monkeypatch.setitem(VERIFIERS._builtin, name, target)
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return redraft.load_model(str(folder), device="cpu")
+
+
+@pytest.fixture
+def loaded(model, monkeypatch):
+    """Load the model once for all."""
+    asked = []
+    monkeypatch.setattr(redraft, "load_model", lambda name, device, **given: asked.append((name, given)) or model)
+    return asked
+
+
+def arguments(folder, out, *more, method="random", budget=48):
+    how = ["--method", method, "--budget", str(budget), "--steps", "3", "--verifier", "bright", "--held-out", "red"]
+    return ["search", "--model", str(folder), "--device", "cpu", "--out", str(out), *how, *more]
+
+
+def files(out):
+    """What a search has written, seconds aside."""
+    found = {}
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        name = str(path.relative_to(out))
+        found[name] = Trace.load(path) if path.suffix == ".parquet" else path.read_bytes()
+    return found
+
+
+def summary(out, place=0):
+    return json.loads((out / "prompts" / f"{place:04d}" / "summary.json").read_text())
+
+
+def test_a_prompt_is_searched_for_and_shown(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    more = ["--prompt", "a <cat>", "--guidance-scale", "2", "--n-images", "2"]
+    assert main(arguments(folder, out, *more)) == 0
+    here = out / "prompts" / "0000"
+    assert {path.name for path in here.iterdir()} == {
+        *(f"{kind}-{number}.png" for kind in ("baseline", "winner", "candidates") for number in (0, 1)),
+        "trace.parquet", "candidates.parquet", "summary.json",
+    }  # fmt: skip
+    assert not list((out / "work").iterdir())
+    first, second = summary(out)["images"]
+    assert first["nfe"] == second["nfe"] == 48  # 8 candidates of 3 steps, each twice
+    assert first["baseline_nfe"] == 6
+    assert first["winner"]["bright"] > first["baseline"]["bright"]
+    table = Trace.load(here / "candidates.parquet")
+    assert len(table) == 2 * 8
+    for image in (first, second):
+        mine = table["problem"] == image["problem"]
+        best = table["score"][mine].max()
+        assert image["winner"]["bright"] == best == table["score"][mine][image["candidate"]]
+        assert image["baseline"]["bright"] == pytest.approx(float(table["score"][mine][0]), rel=1e-5)
+        mean = red_and_bright(here / f"winner-{image['problem']}.png")
+        assert mean == pytest.approx((image["winner"]["bright"], image["winner"]["red"]), abs=0.003)
+    html = (out / "index.html").read_text()
+    assert not re.search(r"https?://|(src|href)=\"(?!data:)|url\(|@import|<cat>", html)
+    assert html.count('src="data:image/jpeg;base64,') == 2 * 2 + 2
+    assert "a &lt;cat&gt;" in html
+    assert "held out" in html
+    assert re.search(r"1/1 'a <cat>': bright 0\.\d+ -> 0\.\d+, red .*\(held out\)", capsys.readouterr().out)
+
+
+def red_and_bright(path):
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        values = np.asarray(image) / 255.0
+    return values.mean(), values[..., 0].mean() - values.mean()
+
+
+def test_the_winner_s_noise_makes_its_picture_by_the_pipeline_itself(folder, tmp_path, loaded, model):
+    main(arguments(folder, tmp_path, "--prompt", "a", method="zero-order"))
+    image = summary(tmp_path)["images"][0]
+    table = Trace.load(tmp_path / "prompts" / "0000" / "candidates.parquet")
+    noise = redraft.noise(model, redraft.prompts(model, ["a"]), table, image["candidate"])
+    model.pipeline.set_progress_bar_config(disable=True)
+    picture = model.pipeline("a", latents=noise[:, 0], num_inference_steps=3, output_type="pt").images
+    assert float(picture.double().mean()) == pytest.approx(image["winner"]["bright"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "method", ["zero-order", "paths", "halving", "draft-then-verify", "evolution", "svdd", "beam", "fk"]
+)
+def test_every_method_fills_its_budget_and_no_more(folder, tmp_path, loaded, method, model):
+    verifiers = ["--verifier", "bright:1,red:2", "--held-out", ""]
+    more = ["--settings", "level=0.9", "forward=0.1", "backward=0.5"] if method == "paths" else []
+    assert main([*arguments(folder, tmp_path, "--prompt", "a", method=method, budget=72), *verifiers, *more]) == 0
+    image = summary(tmp_path)["images"][0]
+    assert image["nfe"] <= 72
+    settings = json.loads((tmp_path / "search.json").read_text())["method"]
+    open_plan = plan(method, sampler=redraft.Scheduled(3), draft=redraft.Scheduled(1), given=tuple(more[1:]))
+    problem = redraft.prompts(model, ["a"])
+    assert cost(open_plan.of(settings[open_plan.size]), model, problem) <= 72
+    assert cost(open_plan.of(settings[open_plan.size] + 1), model, problem) > 72
+
+
+@pytest.mark.parametrize("method", ["random", "zero-order", "evolution", "halving"])
+def test_several_verifiers_guide_by_their_mean_rank(folder, tmp_path, loaded, method):
+    more = ["--prompt", "a", "--verifier", "bright,red", "--held-out", ""]
+    assert main(arguments(folder, tmp_path, *more, method=method)) == 0
+    trace = Trace.load(tmp_path / "prompts" / "0000" / "trace.parquet")
+    assert ((trace["reward"] > 0) & (trace["reward"] < 1)).all()
+    assert {"bright", "red"} <= set(trace)
+
+
+def test_a_set_of_prompts_is_searched_one_by_one_with_scores_by_category(folder, tmp_path, loaded, capsys):
+    (tmp_path / "set.csv").write_text("Prompts,Category\na,Colors\nb,Counting\n\na,Colors\nc,Counting\nd,Text\n")
+    how = ["--prompts", str(tmp_path / "set.csv"), "--set", "drawbench", "--limit", "3"]
+    assert main(arguments(folder, tmp_path / "out", *how, budget=24)) == 0
+    assert [found.prompt for found in map(Found.read, sorted((tmp_path / "out" / "prompts").iterdir()))] == [*"abc"]
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert "By category" in html
+    assert re.search(r"<td>Counting</td><td>2</td>", html)
+    assert "1 repeated prompts are left out" in capsys.readouterr().out
+    ids = [summary(tmp_path / "out", place)["images"][0]["problem"] for place in range(3)]
+    assert ids == [0, 1, 2]
+    mine = summary(tmp_path / "out", 1)
+    assert mine["facts"] == {"category": "Counting"}
+    one = redraft.run(
+        redraft.BestOfN(4, 4, redraft.Scheduled(3)),
+        *alone(redraft.load_model("", None), "b", 1),
+        verifier=looks.Bright(),
+    )
+    assert float(one.trace["reward"][-1]) == pytest.approx(mine["images"][0]["winner"]["bright"], rel=1e-5)
+
+
+def alone(model, text, number):
+    from dataclasses import replace
+
+    return model, replace(redraft.prompts(model, [text]), ids=torch.tensor([number]))
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_search_that_is_killed_goes_on_and_ends_with_the_same_files(folder, tmp_path, loaded):
+    (tmp_path / "set.txt").write_text("a\nb\n")
+    killed, how = tmp_path / "killed", ["--prompts", str(tmp_path / "set.txt"), "--batch", "1"]
+    argv = arguments(folder, killed, *how, budget=24)
+    here, there = multiprocessing.Pipe(duplex=False)
+    slow = multiprocessing.get_context("fork").Process(target=told, args=(argv, there))
+    slow.start()
+    for _ in range(6):  # in the second prompt: each takes 4 drafts
+        assert here.poll(60)
+        here.recv()
+    os.kill(slow.pid, signal.SIGKILL)
+    slow.join()
+    assert not (killed / "prompts" / "0001").exists()
+    assert (killed / "work" / "0001" / "run.safetensors").exists()
+    before = (killed / "prompts" / "0000" / "summary.json").stat().st_mtime_ns
+    assert main(argv) == 0
+    assert (killed / "prompts" / "0000" / "summary.json").stat().st_mtime_ns == before
+    assert main(arguments(folder, tmp_path / "whole", *how, budget=24)) == 0
+    assert files(killed) == files(tmp_path / "whole")
+
+
+def told(argv, pipe):
+    """Search slowly, and tell of every draft that is on disk."""
+    save = Checkpoint.save
+
+    def saved(self, session):
+        save(self, session)
+        pipe.send(session.draft.number)
+        time.sleep(0.05)
+
+    Checkpoint.save = saved
+    main(argv)
+
+
+def test_ctrl_c_keeps_what_was_found_and_the_same_command_goes_on(folder, tmp_path, loaded, monkeypatch, capsys):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    more = ["--prompt", "a", "--batch", "1"]
+    assert main(arguments(folder, whole, *more, budget=24)) == 0
+    calls, ask = [], looks.Bright.__call__
+
+    def interrupted(self, samples, problems):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return ask(self, samples, problems)
+
+    monkeypatch.setattr(looks.Bright, "__call__", interrupted)
+    assert main(arguments(folder, out, *more, budget=24)) == 130
+    assert "the result is the last finished draft" in capsys.readouterr().err
+    assert summary(out)["interrupted"]
+    assert summary(out)["images"][0]["nfe"] < 24
+    assert "Stopped early: 0 of 1 prompts are done" in (out / "index.html").read_text()
+    monkeypatch.undo()
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))
+    monkeypatch.setitem(VERIFIERS._builtin, "bright", looks.NAMES["bright"])
+    monkeypatch.setitem(VERIFIERS._builtin, "red", looks.NAMES["red"])
+    assert main(arguments(folder, out, *more, budget=24)) == 0
+    there, wanted = files(out), files(whole)
+    assert there == wanted
+
+
+def test_a_verifier_that_fails_is_one_sentence_and_what_was_found_is_kept(folder, tmp_path, loaded, capsys):
+    how = ["--prompt", "a", "--batch", "1", "--verifier", "failing", "--held-out", ""]
+    assert main(arguments(folder, tmp_path, *how, "--verifier-options", '{"failing": {"after": 7}}')) == 2
+    sentence = capsys.readouterr().err
+    assert "the endpoint is down" in sentence
+    assert "0 of 1 prompts are done" in sentence
+    assert sentence.count("\n") == 1
+    assert summary(tmp_path)["interrupted"]
+    assert (tmp_path / "prompts" / "0000" / "winner-0.png").exists()
+    assert (tmp_path / "work" / "0000" / "run.safetensors").exists()
+    assert "(unfinished)" in (tmp_path / "index.html").read_text()
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(folder, tmp_path, loaded, monkeypatch, capsys):
+    write = Path.write_bytes
+
+    def full(path, content):
+        if "winner" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert main(arguments(folder, tmp_path, "--prompt", "a")) == 2
+    sentence = capsys.readouterr().err
+    assert "No space left on device" in sentence
+    assert sentence.count("\n") == 1
+    assert (tmp_path / "work" / "0000" / "run.safetensors").exists()
+    assert main(arguments(folder, tmp_path, "--prompt", "a")) == 0
+    assert not summary(tmp_path)["interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([], "give either --prompt, one text, or --prompts"),
+        (["--prompt", "a", "--prompts", "b"], "give either --prompt"),
+        (["--prompts", "nowhere.csv"], "nowhere.csv cannot be read: No such file or directory; DrawBench is a sheet"),
+        (["--prompts", "FILE", "--set", "drawbenc"], "did you mean 'drawbench'"),
+        (["--prompts", "FILE"], "there are no prompts in"),
+        (["--prompt", "a", "--method", "zeroorder"], "unknown search 'zeroorder'; did you mean 'zero-order'"),
+        (["--prompt", "a", "--verifier", "brigth"], "unknown verifier 'brigth'; did you mean 'bright'"),
+        (["--prompt", "a", "--verifier", ","], "give a verifier"),
+        (["--prompt", "a", "--verifier", "bright,red"], "verifier 'red' is named twice"),
+        (["--prompt", "a", "--verifier", "bright:1,failing"], "gives no number for each verifier"),
+        (["--prompt", "a", "--settings", "size=2"], "unknown setting of best-of-n 'size'"),
+        (["--prompt", "a", "--settings", "n=two"], "'n=two' is not name=value with a number"),
+        (["--prompt", "a", "--budget", "5"], "a budget of 5 NFE is too small for best-of-n, which takes 6 or more"),
+        (["--prompt", "a", "--n-images", "0"], "n_images is 0"),
+        (["--prompt", "a", "--verifier-options", "{"], "--verifier-options is neither JSON by verifier nor a file"),
+        (["--prompt", "a", "--verifier-options", '{"bright": 3}'], "--verifier-options is neither JSON"),
+        (["--prompt", "a", "--out", "FILE/below"], "cannot be written"),
+        (["--prompt", "a", "--method", "beam", "--verifier", "bright,failing"], "compares scores of different calls"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(folder, tmp_path, loaded, monkeypatch, capsys, more, words):
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    assert main(arguments(folder, tmp_path / "out", *more)) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_folder_with_another_search_is_refused(folder, tmp_path, loaded, capsys):
+    assert main(arguments(folder, tmp_path, "--prompt", "a", budget=12)) == 0
+    for more, name in ((["--prompt", "b"], "prompts"), (["--prompt", "a", "--seed", "1"], "seed")):
+        assert main(arguments(folder, tmp_path, *more, budget=12)) == 2
+        assert f"holds a search with another {name}" in capsys.readouterr().err
+    (tmp_path / "search.json").write_text("{")
+    assert main(arguments(folder, tmp_path, "--prompt", "a", budget=12)) == 2
+    assert "another form" in capsys.readouterr().err
+
+
+def test_models_without_a_schedule_and_prompts_that_are_no_classes_are_refused(tmp_path, monkeypatch, capsys):
+    assert main(arguments("sudoku", tmp_path / "a", "--prompt", "a")) == 2
+    assert "'sudoku' is no pipeline of diffusers" in capsys.readouterr().err
+    model = redraft.load_model(pipelines.made(pipelines.dit))
+    monkeypatch.setattr(redraft, "load_model", lambda *_, **__: model)
+    assert main(arguments("dit", tmp_path / "b", "--prompt", "a cat")) == 2
+    assert "takes class numbers for prompts, not 'a cat'" in capsys.readouterr().err
+    assert main(arguments("dit", tmp_path / "b", "--prompt", "207")) == 0
+    assert summary(tmp_path / "b")["prompt"] == "207"
+
+
+def test_help(capsys):
+    assert main(["search", "--help"]) == 0
+    assert "--held-out" in capsys.readouterr().out
+
+
+# ---- parts
+
+
+def test_samples_at_once_lose_no_more_than_they_must():
+    assert [together(n, 4) for n in (0, 1, 3, 4, 5, 7, 96, 97)] == [
+        (0, 1), (1, 1), (3, 3), (4, 4), (4, 4), (6, 3), (96, 4), (96, 4)
+    ]  # fmt: skip
+    assert [together(n, 4, exact=True) for n in (7, 6, 8)] == [(7, 1), (6, 3), (8, 4)]
+    assert all(n - together(n, 8)[0] <= 3 for n in range(1, 200))
+
+
+def test_settings_that_fix_the_size_are_kept(folder, tmp_path, loaded):
+    assert main(arguments(folder, tmp_path, "--prompt", "a", "--settings", "n=3")) == 0
+    assert json.loads((tmp_path / "search.json").read_text())["method"]["n"] == 3
+    assert summary(tmp_path)["images"][0]["nfe"] == 3 * 6
+
+
+def test_options_reach_the_model(folder, tmp_path, loaded):
+    more = ["--prompt", "a", "--dtype", "float32", "--height", "16", "--negative-prompt", "bad"]
+    assert main(arguments(folder, tmp_path, *more, budget=12)) == 0
+    assert loaded == [(str(folder), {"dtype": "float32", "height": 16, "negative_prompt": "bad"})]
+
+
+def test_weights_are_all_or_none():
+    assert guides("clip, aesthetic", "pickscore") == (None, ["clip", "aesthetic"], ["pickscore"])
+    assert guides("clip:1,aesthetic:0.1", None) == ({"clip": 1.0, "aesthetic": 0.1}, ["clip", "aesthetic"], [])
+    with pytest.raises(RedraftError, match="gives no number for each"):
+        guides("clip:1,aesthetic", None)
+
+
+def test_what_was_shown_is_kept_once_and_found_again(tmp_path):
+    from redraft.core.task import Problems
+
+    problems = Problems(torch.tensor([4, 4, 7]), torch.zeros(3, 1), torch.zeros(3, 1, dtype=torch.bool))
+    samples = torch.rand(3, 3, 300, 200, generator=torch.Generator().manual_seed(0))
+    verifier = looks.Bright()
+    for _ in range(2):  # the second time as after a kill
+        shown = Shown(verifier, tmp_path)
+        assert torch.equal(shown(samples, problems), verifier(samples, problems))
+        assert len(list(tmp_path.iterdir())) == 3
+    assert shown.blind
+    assert shown.sheet(4).startswith(b"\x89PNG")
+    assert shown.sheet(5) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 30), (3, 40, 30), (9, 3, 40, 30)], ids=["gray", "colour", "video"])
+def test_pictures_of_all_kinds(shape):
+    picture = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 1.5 - 0.2
+    seen = pixels(picture)
+    assert seen.shape == (40, 120 if len(shape) == 4 else 30, 3)
+    first = picture[0] if len(shape) == 4 else picture
+    assert abs(float(seen[:, :30, 0].mean()) / 255 - float(first[0].clamp(0, 1).mean())) < 0.01
+    large = small(torch.rand(*shape[:-2], 400, 200))
+    assert large.shape[-2:] == (128, 64)
+    assert sheet([seen, seen], ["1: 0.5", "2: 0.25"]).startswith(b"\x89PNG")
+
+
+def test_the_example_of_the_guide_runs(folder, tmp_path, monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs" / "pipelines.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    for here, there in (("stable-diffusion-v1-5/stable-diffusion-v1-5", str(folder)), ('"clip"', '"bright"')):
+        assert here in example
+        example = example.replace(here, there)
+    names = {}
+    exec(compile(example.replace("rounds=8", "rounds=1").replace("(30)", "(2)"), "pipelines.md", "exec"), names)
+    pipeline = names["model"].pipeline
+    pipeline.set_progress_bar_config(disable=True)
+    own = pipeline(
+        "a red cube on a blue sphere",
+        latents=names["latents"],
+        guidance_scale=7.5,
+        num_inference_steps=2,
+        output_type="pt",
+    ).images
+    assert torch.allclose(own, names["pictures"], atol=1e-4)
+
+
+def test_every_search_in_the_guide_is_one(monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs" / "pipelines.md").read_text()
+    table = re.findall(r"^\| (`[a-z`, -]+`) \| ", guide, re.MULTILINE)
+    named = {name for row in table for name in re.findall(r"`([a-z-]+)`", row)}
+    assert named == {*SIZES, "random"} - {"best-of-n"}
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path, monkeypatch):
+    write(tmp_path / "page", b"before")
+    write_bytes = Path.write_bytes
+
+    def half(path, content):
+        write_bytes(path, content[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(RedraftError, match="page cannot be written: No space left"):
+        write(tmp_path / "page", b"after")
+    assert (tmp_path / "page").read_bytes() == b"before"
