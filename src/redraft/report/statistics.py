@@ -1,10 +1,13 @@
-"""95 % intervals."""
+"""95 % intervals, the bootstrap, ranks, and best-of-k by order statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist, fmean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
 
 Z = NormalDist().inv_cdf(0.975)
 STUDENT = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}  # where the expansion in `_student` is not yet good
@@ -46,3 +49,64 @@ def _student(degrees: int) -> float:
     )
     expansion = Z + sum(term / float(degrees) ** i for i, term in enumerate(terms, 1))
     return STUDENT.get(degrees, expansion)
+
+
+def bootstrap_weights(problems: int, seeds: int, draws: int = 1000, seed: int = 0) -> NDArray[np.float64]:
+    """Weights (draws, problems * seeds) of the units (problem, seed) in samples of a hierarchical bootstrap.
+
+    Problems are drawn with replacement, and of each of them its seeds: see Davison and Hinkley, "Bootstrap methods and
+    their application", 1997, section 3.8. A row sums to 1, so a row times the units' values is a mean; the same rows
+    on other values give paired differences.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    problem = rng.integers(problems, size=(draws, problems, 1))
+    unit = problem * seeds + rng.integers(seeds, size=(draws, problems, seeds))
+    flat = unit.reshape(draws, -1) + np.arange(draws)[:, None] * problems * seeds
+    counts = np.bincount(flat.ravel(), minlength=draws * problems * seeds)
+    weights: NDArray[np.float64] = counts.reshape(draws, -1) / (problems * seeds)
+    return weights
+
+
+def weighted_means(weights: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means (draws, K) of values (units, K) under weights (draws, units); NaN counts for nothing."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means: NDArray[np.float64] = (weights @ np.where(known, values, 0.0)) / (weights @ known.astype(float))
+    return means
+
+
+def percentiles(draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The 95 % percentile interval (low, high), (K,) each, of draws (D, K); draws that are NaN are left out."""
+    draws = np.where(np.isnan(draws).all(0), 0.0, draws)
+    low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def ranks(means: NDArray[np.float64], largest: bool = True) -> NDArray[np.float64]:
+    """Ranks (draws, M) from 1, the best, of the means (draws, M) of M methods; equal means share their mean rank."""
+    scores = -means if largest else means
+    below = (scores[:, None, :] < scores[:, :, None]).sum(2)
+    equal = (scores[:, None, :] == scores[:, :, None]).sum(2)
+    places: NDArray[np.float64] = below + (equal + 1) / 2
+    return places
+
+
+def best_of_k(rewards: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Expected values (N, M), for k = 1, ..., N, of the best by reward of k candidates out of N, all subsets averaged.
+
+    With candidates sorted by reward, that of rank i is the best of C(i - 1, k - 1) of the C(N, k) subsets. Those of
+    equal reward share their weights, as any of them may come first. Values that are NaN count for nothing.
+
+    Args:
+        rewards: (N,).
+        values: (N, M), whatever is known of each candidate.
+    """
+    _, group = np.unique(rewards, return_inverse=True)
+    order, n = np.argsort(group, kind="stable"), len(rewards)
+    weights, k = np.zeros((n, n)), np.arange(1, n + 1)
+    weights[:, -1] = k / n
+    for rank in range(n, 1, -1):
+        weights[:, rank - 2] = weights[:, rank - 1] * np.maximum(0, rank - k) / (rank - 1)
+    size = np.bincount(group)
+    total = np.stack([np.bincount(group[order], row) for row in weights])
+    return weighted_means((total / size)[:, group], values)

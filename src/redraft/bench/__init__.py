@@ -1,0 +1,1 @@
+"""Experiments: a file names a grid, cells of it run anywhere, and a report compares methods at equal compute."""

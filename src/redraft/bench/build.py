@@ -1,0 +1,159 @@
+"""Values for the parameters of dataclasses and functions, built of plain ones by their annotations."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from importlib import import_module
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from redraft.bench.plain import Map, stray, wrong
+from redraft.core.errors import RedraftError, unknown
+from redraft.core.registry import SAMPLERS
+
+PARTS = {
+    "samplers.parallel": ("Parallel",),
+    "samplers.sequential": ("Sequential",),
+    "samplers.scheduled": ("Scheduled",),
+    "samplers.unmask": ("Unmask", "Corrector"),
+    "samplers.rules": ("Rule",),
+    "samplers.budgets": ("Even", "EntropyBound", "Proportional", "Refresh", "Remask", "Threshold"),
+    "samplers.scorers": ("Confidence", "Entropy", "Judge", "Margin", "Planner", "Quality"),
+}
+"""What may stand where an annotation is a protocol, by `type`."""
+
+
+def call(make: Callable[..., Any], settings: Map | dict[str, Any]) -> Any:
+    """`make`, a dataclass or an annotated function, called with `settings`.
+
+    Raises:
+        RedraftError: an unknown key, a value of another type, or what `make` itself refuses.
+    """
+    known, hints = inspect.signature(make).parameters, _hints(make)
+    for key in settings:
+        if key not in known:
+            raise stray(settings, key, known, f"setting of {make.__name__}")
+    given = {key: value(hints.get(key, Any), settings, key) for key in settings}
+    missing = [name for name, p in known.items() if p.default is p.empty and name not in given]
+    if missing:
+        raise RedraftError(f"{_first(settings)}{make.__name__} needs {', '.join(missing)}")
+    try:
+        return make(**given)
+    except RedraftError as error:
+        raise RedraftError(f"{_first(settings)}{error}") from error
+
+
+def value(hint: Any, holder: dict[str, Any], key: str) -> Any:
+    """What `holder[key]` says, as the type that `hint` states.
+
+    Raises:
+        RedraftError: it is of another type; the sentence has its place.
+    """
+    given = holder[key]
+    if hint is Any or get_origin(hint) is Callable:
+        return given
+    if get_origin(hint) in (Union, types.UnionType):
+        return _one_of(get_args(hint), holder, key)
+    if get_origin(hint) is Literal:
+        if given not in get_args(hint):
+            raise wrong(holder, key, str(unknown(key, str(given), map(str, get_args(hint)))))
+        return given
+    if get_origin(hint) in (tuple, list):
+        return _sequence(hint, holder, key)
+    if get_origin(hint) is dict or hint is dict:
+        return given if isinstance(given, dict) else _refused(holder, key, "a mapping")
+    if hasattr(hint, "parsed"):
+        return hint.parsed(holder, key)
+    if isinstance(given, dict):
+        return _part([hint] if is_dataclass(hint) else [], holder, key)
+    return _scalar(hint, holder, key)
+
+
+def _scalar(hint: Any, holder: dict[str, Any], key: str) -> Any:
+    given = holder[key]
+    if hint is float and isinstance(given, int | float) and not isinstance(given, bool):
+        return float(given)
+    if isinstance(hint, type) and isinstance(given, hint) and (hint is bool or not isinstance(given, bool)):
+        return given
+    return _refused(holder, key, {"int": "a whole number", "float": "a number", "str": "a word"}.get(_name(hint)))
+
+
+def _one_of(hints: tuple[Any, ...], holder: dict[str, Any], key: str) -> Any:
+    given, parts = holder[key], [hint for hint in hints if is_dataclass(hint)]
+    if given is None and type(None) in hints:
+        return None
+    named = next((hint for hint in hints if hasattr(hint, "parsed")), None)
+    if named:
+        return named.parsed(holder, key)
+    if isinstance(given, dict):
+        return _part(parts, holder, key)
+    if isinstance(given, str) and str not in hints and parts:
+        places = getattr(holder, "places", {})
+        return _part(parts, Map({key: Map({"type": given}, {"type": places.get(key, "")})}, places), key)
+    for hint in sorted(hints, key=lambda hint: type(given) is not hint):
+        try:
+            return value(hint, holder, key)
+        except RedraftError:
+            continue
+    return _refused(holder, key, " or ".join(_name(hint) for hint in hints if hint is not type(None)))
+
+
+def _part(kinds: list[Any], holder: dict[str, Any], key: str) -> Any:
+    """The dataclass of one of the `kinds` that a mapping describes; `type` says which, or `preset` a sampler."""
+    given = holder[key]
+    if "preset" in given:
+        name = given["preset"]
+        if name not in SAMPLERS:
+            raise wrong(given, "preset", str(unknown("sampler", str(name), SAMPLERS)))
+        return call(SAMPLERS[name], _without(given, "preset"))
+    if "type" not in given:
+        if len(kinds) != 1:
+            names = ", ".join(sorted(map(_name, kinds))) or "a part"
+            raise wrong(holder, key, f"{key} needs a `type` ({names}), or a `preset`")
+        return call(kinds[0], given)
+    known = {_name(kind): kind for kind in kinds}
+    if not kinds or "Preset" in known:  # a protocol, or the samplers that a command line can spell
+        known |= {part: (module, part) for module, parts in PARTS.items() for part in parts if part not in known}
+    name = next((n for n in known if n.lower() == str(given["type"]).lower().replace("-", "")), None)
+    if name is None:
+        raise wrong(given, "type", str(unknown("type", str(given["type"]), known)))
+    kind = known[name]
+    if isinstance(kind, tuple):
+        kind = getattr(import_module(f"redraft.{kind[0]}"), kind[1])
+    return call(kind, _without(given, "type"))
+
+
+def _sequence(hint: Any, holder: dict[str, Any], key: str) -> Any:
+    given, kinds = holder[key], get_args(hint)
+    if not isinstance(given, list | tuple):
+        return _refused(holder, key, "a list")
+    places = getattr(holder, "places", {})
+    items = [value(kinds[0], Map({key: item}, places), key) for item in given]
+    return tuple(items) if get_origin(hint) is tuple else items
+
+
+def _without(given: dict[str, Any], key: str) -> Map:
+    return Map({k: v for k, v in given.items() if k != key}, getattr(given, "places", {}))
+
+
+def _refused(holder: dict[str, Any], key: str, wanted: str | None) -> Any:
+    raise wrong(holder, key, f"{key} is {holder[key]!r}: it must be {wanted or 'something else'}")
+
+
+def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        plain = isinstance(make, type) and not is_dataclass(make)
+        return get_type_hints(make.__init__ if plain else make)
+    except NameError:  # annotations that only a type checker can see
+        return {}
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))
+
+
+def _first(settings: dict[str, Any]) -> str:
+    place = next(iter(getattr(settings, "places", {}).values()), "")
+    return f"{place}: " if place else ""

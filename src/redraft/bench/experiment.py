@@ -1,0 +1,370 @@
+"""What an experiment's file says, and the cells that it spans."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from redraft.bench.build import call
+from redraft.bench.plain import Map, canonical, merged, read, stray, wrong
+from redraft.core.errors import unknown
+from redraft.core.registry import METHODS, MODELS, TASKS, VERIFIERS
+from redraft.core.result import described
+
+SHIPPED = Path(__file__).parent / "experiments"
+OWN = ("method", "grid", "scale", "verifier", "budget")  # keys of an entry that are not the method's settings
+Goal = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name of a registry, with settings."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parsed(cls, holder: dict[str, Any], key: str) -> Self:
+        """From a name, or a mapping with `name` and settings."""
+        given = holder[key]
+        if isinstance(given, str):
+            return cls(given)
+        if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+            raise wrong(holder, key, f"{key} must be a name, or a mapping with a `name`")
+        return cls(given["name"], {k: v for k, v in given.items() if k != "name"})
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"name": self.name, **self.settings}
+
+
+@dataclass(frozen=True)
+class Select:
+    """Which setting of a grid is reported.
+
+    Attributes:
+        seeds: for choosing, none of them reported.
+        metric: that chooses; its goal is what `metrics` says.
+        budget: at which it is read, NFE; at the end if not given.
+        problems: for choosing, where they differ from those reported.
+    """
+
+    seeds: tuple[int, ...]
+    metric: str
+    budget: int | None = None
+    problems: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A file's contents; see docs/bench.md.
+
+    Attributes:
+        name: of the experiment.
+        claim: that it tests, in words.
+        task: what samples are for.
+        model: one or more.
+        methods: entries by label; each names a method, its settings, a `grid` of settings to compare or to select
+            from, a `scale` of settings that spend more compute, and a `verifier` or `budget` of its own.
+        problems: arguments of the task's `problems`.
+        metrics: to report, each with its goal; the first decides ranks.
+        verifier: for methods that ask for one.
+        shard: most problems of a cell.
+        seeds: of sampling.
+        budget: ceiling on a problem's NFE, for every method without its own.
+        budgets: NFE at which tables are read.
+        seconds: seconds a problem at which tables are read.
+        baseline: the label that others are compared with.
+        select: how a grid's setting is chosen.
+        media: samples of every cell that are kept.
+    """
+
+    name: str
+    task: Spec
+    model: tuple[Spec, ...]
+    methods: dict[str, Any]
+    problems: dict[str, Any]
+    metrics: dict[str, Any]
+    claim: str = ""
+    verifier: Spec | None = None
+    shard: int = 50
+    seeds: tuple[int, ...] = (0,)
+    budget: int | None = None
+    budgets: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()
+    baseline: str | None = None
+    select: Select | None = None
+    media: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """As the JSON values that it can be made of again, by `checked`."""
+        own = {"task": self.task.plain(), "model": [spec.plain() for spec in self.model]}
+        verifier, select = self.verifier and self.verifier.plain(), self.select and vars(self.select)
+        return vars(self) | own | {"verifier": verifier, "select": select}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One method with all of its settings.
+
+    Attributes:
+        label: of its entry.
+        variant: its place in the entry's grid, in words.
+        point: its place on the entry's scale, in words.
+        method: name and settings.
+        verifier: of this method, if it asks for one; 'auto' is the experiment's.
+        budget: ceiling, NFE.
+    """
+
+    label: str
+    variant: str
+    point: str
+    method: dict[str, Any]
+    verifier: dict[str, Any] | str | None
+    budget: int | None
+
+    @property
+    def name(self) -> str:
+        """Of the curve that it belongs to."""
+        return f"{self.label}, {self.variant}" if self.variant else self.label
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is run at once, as JSON values: one setting on one shard of problems under one seed.
+
+    Attributes:
+        job: all that the outcome depends on.
+        label: of the setting's entry.
+        variant: of the setting.
+        point: of the setting.
+        role: 'report', or 'tune' if it only helps to choose a setting.
+        media: samples to keep.
+    """
+
+    job: dict[str, Any]
+    label: str
+    variant: str
+    point: str
+    role: str
+    media: int = 0
+
+    @cached_property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that tell cells apart."""
+        said = {key: value for key, value in self.job.items() if key != "method"}  # `resolved` says the same in full
+        said["problems"] = {key: value for key, value in said["problems"].items() if key != "n"}  # the shard says which
+        return hashlib.sha256(canonical(said).encode()).hexdigest()[:16]
+
+    @property
+    def words(self) -> str:
+        """Short, for people."""
+        name = ", ".join(word for word in (self.label, self.variant, self.point) if word)
+        start, stop = self.job["shard"]
+        return f"{name}; seed {self.job['seed']}, problems {start} to {stop - 1}"
+
+
+def load(source: str, size: str = "full") -> Experiment:
+    """The experiment in a file, or one that ships by its name, in one of its sizes.
+
+    Raises:
+        RedraftError: what is wrong with the file, with the line.
+    """
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        names = sorted(p.stem for p in SHIPPED.glob("*.yaml"))
+        if source not in names:
+            raise unknown("experiment", source, names)
+        path = SHIPPED / f"{source}.yaml"
+    found = read(path)
+    sizes = found.pop("sizes", None) or {}
+    if size != "full" and size not in sizes:
+        raise wrong(found, "sizes", str(unknown("size", size, ["full", *sizes])))
+    return checked(merged(found, sizes.get(size) or {}))
+
+
+def checked(found: Map) -> Experiment:
+    """The experiment that plain values describe, with every name in it looked up.
+
+    Raises:
+        RedraftError: the first thing that is wrong, with its line.
+    """
+    for key in ("model", "metrics"):
+        if key in found and not isinstance(found[key], list if key == "model" else dict):
+            found[key] = [found[key]] if key == "model" else {str(found[key]): "max"}
+    experiment: Experiment = call(Experiment, found)
+    _names(experiment, found)
+    for label, entry in experiment.methods.items():
+        for setting in spread(label, entry, found):
+            made(setting.method)
+    return experiment
+
+
+def _names(experiment: Experiment, found: Map) -> None:
+    if experiment.task.name not in TASKS:
+        raise wrong(found, "task", str(unknown("task", experiment.task.name, TASKS)))
+    for spec in experiment.model:
+        if spec.name not in MODELS and "/" not in spec.name and not Path(spec.name).is_dir():
+            raise wrong(found, "model", str(unknown("model", spec.name, MODELS)))
+    if experiment.verifier and experiment.verifier.name not in VERIFIERS:
+        raise wrong(found, "verifier", str(unknown("verifier", experiment.verifier.name, VERIFIERS)))
+    known = inspect.signature(TASKS[experiment.task.name].problems).parameters
+    for given in (experiment.problems, experiment.select.problems if experiment.select else {}):
+        for key in given:
+            if key not in known or key == "self":
+                raise stray(given, key, set(known) - {"self"}, f"argument of {experiment.task.name!r}'s problems")
+    if not isinstance(experiment.problems.get("n"), int) or experiment.problems["n"] < 1:
+        raise wrong(found, "problems", "problems needs `n`, 1 or more")
+    for name, goal in experiment.metrics.items():
+        if goal not in ("max", "min"):
+            raise wrong(experiment.metrics, name, f"the goal of {name!r} is {goal!r}: use max or min")
+    _labels(experiment, found)
+
+
+def _labels(experiment: Experiment, found: Map) -> None:
+    if experiment.shard < 1 or not experiment.seeds:
+        raise wrong(found, "shard", "shard must be 1 or more, and seeds name one or more")
+    labels = [label for label, entry in experiment.methods.items() if entry is not None]
+    if not labels:
+        raise wrong(found, "methods", "methods names no method")
+    if experiment.baseline is not None and experiment.baseline not in labels:
+        raise wrong(found, "baseline", str(unknown("method", experiment.baseline, labels)))
+    select = experiment.select
+    if select is None:
+        return
+    if select.metric not in experiment.metrics:
+        raise wrong(found["select"], "metric", str(unknown("metric", select.metric, experiment.metrics)))
+    shared = set(select.seeds) & set(experiment.seeds)
+    if shared and not select.problems:
+        raise wrong(found["select"], "seeds", f"seed {min(shared)} both selects and reports: use others, or `problems`")
+
+
+def spread(label: str, entry: Any, found: Map) -> Iterator[Setting]:
+    """The settings that an entry of `methods` spans."""
+    methods = found["methods"]
+    if entry is None:  # taken out by a size
+        return
+    if not isinstance(entry, dict):
+        raise wrong(methods, label, f"{label!r} must be a mapping of settings, such as {{method: ipr}}")
+    name = entry.get("method", label)
+    if name not in METHODS:
+        raise wrong(entry if "method" in entry else methods, "method" if "method" in entry else label,
+                    str(unknown("method", str(name), METHODS)))  # fmt: skip
+    base = Map({k: v for k, v in entry.items() if k not in OWN} | {"name": name}, getattr(entry, "places", {}))
+    own = Spec.parsed(entry, "verifier").plain() if entry.get("verifier") else None
+    verifier = own if "verifier" in entry else "auto"
+    for variant in _product(entry, "grid"):
+        for point in _zipped(entry, "scale"):
+            method = base
+            for path, value in {**variant, **point}.items():
+                method = _put(method, path.split("."), value)
+            budget = entry.get("budget", found.get("budget"))
+            yield Setting(label, _words(variant), _words(point), method, verifier, budget)
+
+
+def made(method: dict[str, Any]) -> Any:
+    """The method that a name and settings describe."""
+    rest = Map({k: v for k, v in method.items() if k != "name"}, getattr(method, "places", {}))
+    return call(METHODS[method["name"]], rest)
+
+
+def cells(experiment: Experiment, chosen: dict[tuple[str, str], str] | None = None) -> list[Cell]:
+    """The cells of an experiment.
+
+    Args:
+        experiment: the experiment.
+        chosen: variant by (model, label), for entries of which it has been chosen; others are only tuned.
+    """
+    found = Map(vars(experiment), {})
+    made_cells: list[Cell] = []
+    for model in experiment.model:
+        for label, entry in experiment.methods.items():
+            tuned = experiment.select is not None and bool(entry) and "grid" in entry
+            for setting in spread(label, entry, found):
+                if tuned:
+                    made_cells += _shards(experiment, model, setting, "tune")
+                if not tuned or (chosen or {}).get((model.name, label)) == setting.variant:
+                    made_cells += _shards(experiment, model, setting, "report")
+    return sorted(made_cells, key=lambda cell: cell.role == "report")
+
+
+def _shards(experiment: Experiment, model: Spec, setting: Setting, role: str) -> Iterator[Cell]:
+    select, problems, seeds = experiment.select, experiment.problems, experiment.seeds
+    if role == "tune" and select:
+        problems, seeds = problems | select.problems, select.seeds
+    verifier = experiment.verifier.plain() if experiment.verifier else None
+    asked = verifier if setting.verifier == "auto" else setting.verifier
+    resolved = described(made(setting.method))
+    for seed in seeds:
+        for start in range(0, problems["n"], experiment.shard):
+            job = {
+                "task": experiment.task.plain(),
+                "model": model.plain(),
+                "method": setting.method,
+                "resolved": resolved,
+                "verifier": asked,
+                "judge": verifier,
+                "problems": problems,
+                "shard": [start, min(start + experiment.shard, problems["n"])],
+                "seed": seed,
+                "budget": setting.budget,
+            }
+            media = experiment.media if role == "report" else 0
+            yield Cell(json.loads(canonical(job)), setting.label, setting.variant, setting.point, role, media)
+
+
+def _product(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    given = _lists(entry, key)
+    return [dict(zip(given, values, strict=True)) for values in product(*given.values())]
+
+
+def _zipped(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    given = _lists(entry, key)
+    if len({len(values) for values in given.values()}) > 1:
+        raise wrong(entry, key, f"the lists of {key} must be of one length")
+    return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)] or [{}]
+
+
+def _lists(entry: dict[str, Any], key: str) -> dict[str, list[Any]]:
+    given = entry.get(key) or {}
+    if not isinstance(given, dict):
+        raise wrong(entry, key, f"{key} must be a mapping of settings to lists of values")
+    for name, values in given.items():
+        if not isinstance(values, list) or not values:
+            raise wrong(given, name, f"{name} is {values!r}: a {key} asks for a list of values")
+    return given
+
+
+def _put(method: dict[str, Any], path: list[str], value: Any) -> Map:
+    """`method` with `value` at the path, such as sampler, steps."""
+    key, *rest = path
+    inner = _put(method.get(key) or Map({}, {}), rest, value) if rest else value
+    return Map(dict(method) | {key: inner}, getattr(method, "places", {}))
+
+
+def _words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{path.rpartition('.')[2]}={_word(value)}" for path, value in values.items())
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("preset") or value.get("type") or canonical(value))
+    return canonical(value) if isinstance(value, list) else str(value)
+
+
+def outlook(experiment: Experiment, known: list[Cell]) -> list[Cell]:
+    """The `known` cells, and as many more as settings that are not chosen yet will take: those of each grid's first."""
+    reported = {(cell.job["model"]["name"], cell.label) for cell in known if cell.role == "report"}
+    first: dict[tuple[str, str], str] = {}
+    for cell in known:
+        first.setdefault((cell.job["model"]["name"], cell.label), cell.variant)
+    waiting = {key: variant for key, variant in first.items() if key not in reported}
+    later = (cell for cell in cells(experiment, waiting) if cell.role == "report")
+    return known + [cell for cell in later if (cell.job["model"]["name"], cell.label) in waiting]

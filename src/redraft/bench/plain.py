@@ -1,0 +1,105 @@
+"""YAML as plain values that remember their lines, so that an error can say where it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from redraft.core.errors import RedraftError, require, unknown
+
+WORDS = {"true": True, "false": False, "null": None, "~": None, "": None, ".inf": float("inf"), "inf": float("inf")}
+
+
+class Map(dict[str, Any]):
+    """A mapping that knows the place, such as 'file.yaml:12', of each of its keys."""
+
+    def __init__(self, values: dict[str, Any], places: dict[str, str]) -> None:
+        """Hold `values`."""
+        super().__init__(values)
+        self.places = places
+
+
+def wrong(values: Any, key: str, message: str) -> RedraftError:
+    """The error for what stands under `key`, with its place if that is known."""
+    place = getattr(values, "places", {}).get(key)
+    return RedraftError(f"{place}: {message}" if place else message)
+
+
+def stray(values: Any, key: str, known: Iterable[str], kind: str = "key") -> RedraftError:
+    """The error for a `key` that is not among the `known` ones, with the nearest that is."""
+    return wrong(values, key, str(unknown(kind, key, known)))
+
+
+def read(path: Path) -> Map:
+    """The mapping that a YAML file holds.
+
+    Scalars are read as in YAML 1.2's core schema: `on` and `no` are words, `1e-3` is a number.
+
+    Raises:
+        RedraftError: the file cannot be read, is no YAML, or holds no mapping.
+    """
+    yaml = require("yaml", "bench")
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        found = _plain(node, path.name)
+    except OSError as error:
+        raise RedraftError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path.name}:{mark.line + 1}" if mark else path.name
+        raise RedraftError(f"{place}: this is no YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(found, Map):
+        raise RedraftError(f"{path.name}: an experiment is a mapping of keys to values")
+    return found
+
+
+def merged(base: Any, over: Any) -> Any:
+    """`base` with what `over` says in its place: mappings key by key, all else as a whole."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    values = {
+        key: merged(base[key], over[key]) if key in base and key in over else (over if key in over else base)[key]
+        for key in base | over
+    }
+    return Map(values, getattr(base, "places", {}) | getattr(over, "places", {}))
+
+
+def canonical(value: Any) -> str:
+    """JSON in one spelling."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(node: Any, name: str) -> Any:
+    kind = type(node).__name__
+    if kind == "MappingNode":
+        return _mapping(node, name)
+    if kind == "SequenceNode":
+        return [_plain(item, name) for item in node.value]
+    return None if node is None else _scalar(node)
+
+
+def _mapping(node: Any, name: str) -> Map:
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for key, value in node.value:
+        word, place = str(key.value), f"{name}:{key.start_mark.line + 1}"
+        if word in values:
+            raise RedraftError(f"{place}: {word!r} stands here a second time, first at {places[word]}")
+        values[word], places[word] = _plain(value, name), place
+    return Map(values, places)
+
+
+def _scalar(node: Any) -> Any:
+    text = node.value
+    if node.style is not None:  # quoted, or a block of text
+        return text
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,72 @@
+"""Samples that cells kept, to look at: boards, pictures and texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from redraft.bench.cell import loaded
+from redraft.bench.experiment import Cell
+from redraft.bench.plain import canonical
+from redraft.bench.store import Store
+from redraft.report.pictures import board_picture, inline
+
+MOST = 4  # samples of a method
+
+
+def gallery(cells: list[Cell], store: Store) -> Iterator[str]:
+    """HTML: for each method the first samples that were kept, the same problems for all."""
+    first: dict[str, Path] = {}
+    jobs: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        name = ", ".join(word for word in (cell.label, cell.variant, cell.point) if word)
+        path = store.path(cell.id, "media.safetensors")
+        if cell.media and name not in first and path.exists():
+            first[name], jobs[name] = path, cell.job
+    if first:
+        yield '<h2>Samples</h2>\n<p class="soft">The first problems, not picked by outcome.</p>'
+    for name, path in first.items():
+        yield f"<figure><figcaption>{escape(name)}</figcaption>"
+        yield from _shown(path, jobs[name])
+        yield "</figure>"
+
+
+def _shown(path: Path, job: dict[str, Any]) -> Iterator[str]:
+    with safe_open(path, "pt") as file:
+        samples, ids = file.get_tensor("samples")[:MOST], file.get_tensor("ids")[:MOST]
+        text = json.loads((file.metadata() or {}).get("text", "null"))
+    if text:
+        yield f"<pre>{escape(chr(10).join(text[:MOST]))}</pre>"
+    else:
+        pictures = _pictures(samples, ids, job)
+        yield '<div class="gallery">'
+        yield from (f'<img class="board" style="max-width:16rem" src="{inline(p)}" alt="sample">' for p in pictures)
+        yield "</div>"
+
+
+def _pictures(samples: torch.Tensor, ids: torch.Tensor, job: dict[str, Any]) -> Iterator[Any]:
+    """Pictures (H, W, 3), if there is a way to make them."""
+    task = loaded("task", canonical(job["task"]))
+    if samples.ndim == 4 and samples.shape[1] == 81:
+        problems = task.problems(**job["problems"])
+        given = problems[torch.isin(problems.ids, ids)].frozen
+        for board, wrong, frozen in zip(samples, task.conflicts(samples), given, strict=True):
+            yield board_picture(board.numpy(), frozen.numpy(), wrong.numpy())
+    elif samples.is_floating_point() and samples.ndim in (3, 4) and samples.shape[-1] > 3:
+        for sample in samples:
+            yield _grey(sample.reshape(-1, *sample.shape[-2:])[:3].numpy())
+
+
+def _grey(sample: Any, side: int = 128) -> Any:
+    """Values in [-1, 1] of one or three channels (C, H, W) as a picture, enlarged."""
+    planes = sample if len(sample) == 3 else np.repeat(sample[:1], 3, 0)
+    bytes_ = ((planes.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0)
+    times = max(1, side // bytes_.shape[0])
+    return bytes_.repeat(times, 0).repeat(times, 1)

@@ -1,0 +1,216 @@
+"""An experiment's folder: a few small files for each cell, replaced in one piece, and tables of all of them.
+
+experiment.json says what is run: the file's contents, size, versions, weights. In `cells`, under the first two digits
+of a cell's id, lie
+
+    ID.parquet              a row for each draft of each problem; its presence means that the cell is done
+    ID.seconds.parquet      wall-clock time, kept apart: all else is the same byte for byte in any run
+    ID.candidates.parquet   of best-of-N only: reward and metrics of every candidate
+    ID.media.safetensors    samples, if they are kept
+    ID.error.json           what the cell raised, until it is done
+
+and rows.parquet, seconds.parquet and candidates.parquet hold all cells in one, made anew for every report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from redraft.bench.cell import Outcome, versions
+from redraft.bench.experiment import Cell, Experiment
+from redraft.core.errors import RedraftError
+from redraft.core.files import prepare
+from redraft.models.weights import SHIPPED, digest
+
+NAMES: dict[str, Callable[[Cell], str]] = {
+    "cell": lambda cell: cell.id,
+    "role": lambda cell: cell.role,
+    "model": lambda cell: str(cell.job["model"]["name"]),
+    "label": lambda cell: cell.label,
+    "variant": lambda cell: cell.variant,
+    "point": lambda cell: cell.point,
+}
+TABLES = {"rows": "parquet", "seconds": "seconds.parquet", "candidates": "candidates.parquet"}
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder of an experiment."""
+
+    folder: Path
+
+    def path(self, cell: str, ending: str) -> Path:
+        """A file of the cell with this id."""
+        return self.folder / "cells" / cell[:2] / f"{cell}.{ending}"
+
+    def held(self) -> tuple[set[str], set[str]]:
+        """Ids of the cells that are done, and of those that raised; one listing of each folder."""
+        done, failed = set(), set()
+        for entry in _files(self.folder / "cells"):
+            cell, _, ending = entry.partition(".")
+            if ending == "parquet":
+                done.add(cell)
+            elif ending == "error.json":
+                failed.add(cell)
+        return done, failed - done
+
+    def add(self, outcome: Outcome) -> None:
+        """Write what came of a cell; the metrics last.
+
+        Raises:
+            RedraftError: the folder cannot be written, as on a full disk.
+        """
+        cell = outcome.cell.id
+        files = outcome.files
+        if outcome.error:
+            about = {"cell": outcome.cell.words, "error": outcome.error, "details": outcome.details}
+            files = {"error.json": _json(about | {"job": outcome.cell.job})}
+        for ending, content in files.items():
+            self.write(self.path(cell, ending), content)
+        if not outcome.error:
+            self.path(cell, "error.json").unlink(missing_ok=True)
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file in one piece: a kill leaves the old one or the new one.
+
+        Raises:
+            RedraftError: it cannot be written.
+        """
+        part = path.with_name(path.name + ".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise RedraftError(
+                f"{path} cannot be written: {error.strerror}; what was finished is kept, so mend this and go on with "
+                f"`redraft bench resume {self.folder}`"
+            ) from error
+
+    def failure(self, cell: str) -> dict[str, Any]:
+        """What a cell raised."""
+        return dict(json.loads(self.path(cell, "error.json").read_text()))
+
+    def open(self, experiment: Experiment, size: str = "full", force: bool = False) -> None:
+        """Make the folder, or see that what is in it was made by the same versions and weights, and write what is run.
+
+        Raises:
+            RedraftError: it holds another experiment, or was begun with other versions and `force` is false.
+        """
+        now: dict[str, Any] = {"name": experiment.name, "size": size, "source": experiment.plain(), "changes": []}
+        now |= {"versions": versions(), "weights": {spec.name: weights(spec.name) for spec in experiment.model}}
+        path = prepare(self.folder) / "experiment.json"
+        if path.exists():
+            before = self.about()
+            if before["name"] != experiment.name:
+                raise RedraftError(
+                    f"{self.folder} holds the experiment {before['name']!r}: choose another folder by --out"
+                )
+            changes = [*_changes(before["versions"], now["versions"]), *_changes(before["weights"], now["weights"])]
+            if changes and not force:
+                raise RedraftError(
+                    f"{self.folder} was begun with {'; '.join(changes)}: go back to it, choose another folder by "
+                    "--out, or mix them by --force"
+                )
+            now["changes"] = [*before["changes"], *changes]
+        self.write(path, _json(now))
+
+    def about(self) -> dict[str, Any]:
+        """What experiment.json says.
+
+        Raises:
+            RedraftError: there is none, or it is damaged.
+        """
+        try:
+            return dict(json.loads((self.folder / "experiment.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise RedraftError(f"{self.folder} holds no experiment: give the folder of `redraft bench run`") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder; a run that is killed leaves no lock.
+
+        Raises:
+            RedraftError: another run is at work in it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # no such locks here
+            yield
+            return
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RedraftError(f"another run is at work in {self.folder}: wait for it, or end it") from error
+            yield
+
+    def read(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:
+        """All rows of those of the cells that are done; each row says whose it is."""
+        done, _ = self.held()
+        found = {}
+        for name, ending in TABLES.items():
+            paths = [(cell, self.path(cell.id, ending)) for cell in cells if cell.id in done]
+            found[name] = _joined(
+                [(cell, pq.ParquetFile(path).read(use_threads=False)) for cell, path in paths if path.exists()]
+            )
+        return found
+
+    def compact(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:
+        """What `read` gives, written into one file each as well."""
+        tables = self.read(cells)
+        for name, table in tables.items():
+            if len(table):
+                sink = pa.BufferOutputStream()
+                pq.write_table(table, sink)
+                self.write(self.folder / f"{name}.parquet", bytes(sink.getvalue()))
+        return tables
+
+    def settings(self, cell: str) -> dict[str, Any]:
+        """The job, versions and weights that a cell's metrics were made with, and which metrics are true or false."""
+        return dict(json.loads(pq.read_schema(self.path(cell, "parquet")).metadata[b"redraft"]))
+
+
+def weights(name: str) -> str | None:
+    """Twelve hexadecimal digits of a model's weights, if they lie in a folder of ours."""
+    folder = Path(name) if Path(name).is_dir() else SHIPPED / name
+    return digest(folder) if (folder / "model.safetensors").exists() else None
+
+
+def _files(folder: Path) -> Iterator[str]:
+    if folder.is_dir():
+        for shard in os.scandir(folder):
+            yield from (entry.name for entry in os.scandir(shard.path))
+
+
+def _json(about: dict[str, Any]) -> bytes:
+    return (json.dumps(about, indent=2) + "\n").encode()
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [f"{k} {before[k]}, now {now.get(k)}" for k in before if k in now and before[k] != now.get(k)]
+
+
+def _joined(parts: list[tuple[Cell, pa.Table]]) -> pa.Table:
+    """One table of all; each row says whose it is."""
+    if not parts:
+        return pa.table({})
+    rows = pa.concat_tables([t.replace_schema_metadata(None) for _, t in parts], promote_options="default")
+    sizes, owners = [len(table) for _, table in parts], [cell for cell, _ in parts]
+    for key, name in NAMES.items():
+        values = pa.array([name(cell) for cell in owners]).dictionary_encode()
+        which = np.repeat(values.indices.to_numpy(), sizes)
+        rows = rows.append_column(key, pa.DictionaryArray.from_arrays(which, values.dictionary))
+    seeds = np.repeat(np.array([cell.job["seed"] for cell in owners], dtype=np.int64), sizes)
+    return rows.append_column("seed", pa.array(seeds)).combine_chunks()

@@ -1,0 +1,171 @@
+"""Experiments from the command line: run, go on, look, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from redraft.bench import engine
+from redraft.bench.experiment import Experiment, checked, load, outlook
+from redraft.bench.local import Executor, Pool, Serial
+from redraft.bench.plain import Map
+from redraft.bench.report import report
+from redraft.bench.store import Store
+from redraft.bench.track import tracker
+from redraft.core.errors import RedraftError
+
+if TYPE_CHECKING:
+    from redraft.bench.engine import Status
+
+MOST_CELLS, MOST_NFE = 2_000, 20_000_000
+Word = Annotated[str, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where cells are run.
+
+    Attributes:
+        workers: processes, each with its own models; with --ray, actors, as many as there are CPUs if not given.
+        threads: of torch in each worker; results are the same byte for byte where it is.
+        ray: address of a Ray cluster, 'auto' for the one of this node, or 'local' to start one.
+        gpus_per_worker: share of a GPU that a Ray actor holds, for its models and verifiers.
+        track: tell a tracker of every cell.
+    """
+
+    workers: int | None = None
+    threads: int = 1
+    ray: str | None = None
+    gpus_per_worker: float = 0.0
+    track: Literal["trackio", "wandb"] | None = None
+
+    def executor(self) -> Executor:
+        """What the options ask for."""
+        if self.workers is not None and self.workers < 1:
+            raise RedraftError(f"--workers is {self.workers}: it must be 1 or more")
+        if self.ray is not None:
+            from redraft.bench.cluster import Cluster
+
+            return Cluster(self.ray, self.workers, self.gpus_per_worker)
+        workers = self.workers or 1
+        return Pool(workers) if workers > 1 else Serial()
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run an experiment; started again, it goes on.
+
+    Attributes:
+        file: a YAML file, or the name of an experiment that ships.
+        size: such as 'smoke', of those that the file has; 'full' is the file itself.
+        out: folder; runs/bench/NAME-SIZE if not given.
+        yes: run it however large it is.
+        force: go on though versions or weights differ from those that the folder was begun with.
+        where: the workers.
+    """
+
+    file: Word
+    size: str = "full"
+    out: Path | None = None
+    yes: bool = False
+    force: bool = False
+    where: Annotated[Where, tyro.conf.arg(name="")] = Where()
+
+    def run(self) -> Status:
+        """Say what it costs, run it, write the report."""
+        experiment = load(self.file, self.size)
+        store = Store(self.out or Path("runs/bench") / f"{experiment.name}-{self.size}")
+        return _go(experiment, store, self.size, self)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an experiment; cells that failed are tried again.
+
+    Attributes:
+        folder: of `redraft bench run`.
+        yes: run it however large it is.
+        force: go on though versions or weights differ from those that the folder was begun with.
+        where: the workers.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    yes: bool = False
+    force: bool = False
+    where: Annotated[Where, tyro.conf.arg(name="")] = Where()
+
+    def run(self) -> Status:
+        """Run what is left, write the report."""
+        store = Store(self.folder)
+        experiment = _stored(store)
+        return _go(experiment, store, store.about()["size"], self)
+
+
+@dataclass(frozen=True)
+class Show:
+    """Say how far an experiment is, and what failed.
+
+    Attributes:
+        folder: of `redraft bench run`.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+
+    def run(self) -> None:
+        """Print it."""
+        store = Store(self.folder)
+        _told(engine.status(_stored(store), store), store)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write index.html and report.md of what is done.
+
+    Attributes:
+        folder: of `redraft bench run`.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+
+    def run(self) -> None:
+        """Write them."""
+        store = Store(self.folder)
+        report(_stored(store), store)
+        print(f"report: {store.folder / 'index.html'}")
+
+
+def _go(experiment: Experiment, store: Store, size: str, asked: Any) -> Status:
+    executor, now = asked.where.executor(), engine.status(experiment, store)
+    _estimated(experiment, now, asked.yes)
+    sink = tracker(asked.where.track, experiment.name) if asked.where.track else None
+    store.open(experiment, size, asked.force)
+    now = engine.run(experiment, store, executor, asked.where.threads, sink)
+    _told(now, store)
+    if now.done:
+        report(experiment, store)
+        print(f"report: {store.folder / 'index.html'}")
+    return now
+
+
+def _estimated(experiment: Experiment, now: Status, yes: bool) -> None:
+    """Print what is to be done, and refuse what is too much to be meant."""
+    todo = [cell for cell in outlook(experiment, now.cells) if cell.id not in now.done]
+    cost, count = engine.nfe(experiment, todo), len(todo)
+    words = "an unknown number of" if cost is None else f"at most {cost:,d}"
+    print(f"{experiment.name}: {now}; {count} cells, those of settings yet to be chosen included, take {words} NFE")
+    if not yes and (count > MOST_CELLS or (cost or 0) > MOST_NFE):
+        raise RedraftError(f"{count:,d} cells and {words} NFE are many: say --yes if you mean it")
+
+
+def _told(now: Status, store: Store) -> None:
+    print(f"{now}; folder: {store.folder}")
+    words = {cell.id: cell.words for cell in now.cells}
+    for cell in sorted(now.failed & words.keys(), key=words.__getitem__):
+        print(f"  failed: {words[cell]}: {store.failure(cell)['error']}")
+
+
+def _stored(store: Store) -> Experiment:
+    return checked(Map(store.about()["source"], {}))

@@ -1,0 +1,148 @@
+"""`redraft bench` from the command line: the shipped experiments at their smallest, the report, and what is refused."""
+
+import re
+import sys
+import types
+
+import pytest
+from grids import Failing, network, text
+
+from redraft.bench.experiment import SHIPPED
+from redraft.bench.local import Serial
+from redraft.bench.track import tracker
+from redraft.cli import main
+from redraft.commands import bench
+from redraft.core.errors import RedraftError
+from redraft.core.registry import MODELS
+from redraft.models.weights import SHIPPED as WEIGHTS
+
+
+@pytest.fixture
+def grid(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(text(network(tmp_path / "tiny"), **{"claim: nothing": "media: 1\nclaim: nothing"}))
+    return str(path)
+
+
+def run(*argv):
+    return main(["bench", *map(str, argv)])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_shipped_experiments_run_in_their_smoke_size(name, tmp_path, capsys):
+    if name == "search-digits" and ("digits" not in MODELS or not (WEIGHTS / "digits").is_dir()):
+        pytest.skip("the model 'digits' is not in the registry")
+    assert run("run", name, "--size", "smoke", "--out", tmp_path) == 0
+    assert re.search(r"\n(\d+) of \1 cells done, 0 failed, 0 to do", capsys.readouterr().out)
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<svg") >= 4
+    assert "<h2>Samples</h2>" in page
+
+
+def test_run_status_resume_report(grid, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(bench, "Serial", lambda: Failing("ipr"))
+    assert run("run", grid, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "tiny: 0 of 20 cells done, 0 failed, 20 to do; 20 cells, those of settings yet to be chosen" in printed
+    assert "12 of 20 cells done, 8 failed, 0 to do" in printed
+    assert "Cells that failed" in (out / "report.md").read_text()
+    monkeypatch.setattr(bench, "Serial", Serial)
+    assert run("status", out) == 0
+    printed = capsys.readouterr().out
+    assert "12 of 20 cells done, 8 failed" in printed
+    assert "failed: ipr, ratio=0.1; seed 0, problems 0 to 1: RedraftError: unknown difficulty 'none'" in printed
+    assert run("resume", out) == 0
+    assert "20 of 20 cells done, 0 failed" in capsys.readouterr().out
+    (out / "index.html").unlink()
+    assert run("report", out) == 0
+    page, tables = (out / "index.html").read_text(), (out / "report.md").read_text()
+    assert not re.search(r"https?://|src=\"(?!data:)|url\(|@import|<script", page)
+    for words in ("violations at equal NFE", "valid at equal wall time", "difference from ancestral", "Ranks by"):
+        assert words in page
+        assert words in tables
+    assert "ipr, ratio=0.5" in tables
+    assert "redraft 0." in page
+    assert "<pre>" in page  # boards of tokens are texts
+    assert {"rows.parquet", "seconds.parquet", "candidates.parquet"} <= {path.name for path in out.iterdir()}
+    row = next(line for line in tables.splitlines() if line.startswith("| best-of-n | 8 |"))
+    assert re.fullmatch(r"\| best-of-n \| 8 \| [\d.]+ \| 4 \| \S+ \| -?[\d.]+ \([\d.]+ to [\d.]+\) \| .*\|", row)
+
+
+def test_a_grid_that_is_too_large_asks_first(grid, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "MOST_CELLS", 19)
+    assert run("run", grid, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert re.search(r"20 cells and at most \d+ NFE are many: say --yes", said.err)
+    assert "take at most" in said.out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["run", "ipr-sudok"], "unknown experiment 'ipr-sudok'; did you mean 'ipr-sudoku'?"),
+        (["run", "ipr-sudoku", "--size", "smok"], "unknown size 'smok'; did you mean 'smoke'?"),
+        (["run", "ipr-sudoku", "--workers", "0"], "--workers is 0: it must be 1 or more"),
+        (["status", "nowhere"], "nowhere holds no experiment"),
+        (["resume", "nowhere"], "nowhere holds no experiment"),
+        (["run", "ipr-sudoku", "--size", "smoke", "--track", "wandb"], "wandb is not installed: pip install"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(argv, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert run(*argv) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_a_missing_extra_is_named(grid, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run("run", grid, "--ray", "auto", "--out", tmp_path / "out") == 2
+    assert "ray is not installed: pip install 'redraft[ray]'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert run("run", grid) == 2
+    assert "yaml is not installed: pip install 'redraft[bench]'" in capsys.readouterr().err
+
+
+def test_a_tracker_is_told_of_every_cell(grid, tmp_path, monkeypatch):
+    told, begun, name = [], [], "trackio"
+    module = types.ModuleType(name)
+    module.init = lambda project: begun.append(project) or types.SimpleNamespace(log=told.append, finish=lambda: None)
+    monkeypatch.setitem(sys.modules, name, module)
+    assert run("run", grid, "--out", tmp_path / "out", "--track", name) == 0
+    assert begun == ["tiny"]
+    assert len(told) == 20
+    assert told[0]["cell"] == "ancestral, steps=2; seed 0, problems 0 to 1"
+    assert {"violations", "nfe", "failed"} <= {*told[0]}
+
+
+def test_a_tracker_that_fails_is_not_worth_the_run(grid, tmp_path, monkeypatch):
+    def log(values):
+        raise ConnectionError("no network")
+
+    module = types.ModuleType("wandb")
+    module.init = lambda project: types.SimpleNamespace(log=log)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    with pytest.warns(UserWarning, match="the tracker failed, the run goes on without it: no network"):
+        assert run("run", grid, "--out", tmp_path / "out", "--track", "wandb") == 0
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(RedraftError, match=r"trackio is not installed: pip install 'redraft\[trackio\]'"):
+        tracker("trackio", "x")
+
+
+def test_a_report_of_nothing_and_of_an_unknown_metric_is_refused(grid, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("run", grid, "--out", out) == 0
+    (tmp_path / "grid.yaml").write_text((tmp_path / "grid.yaml").read_text().replace("valid: max", "vald: max"))
+    assert run("run", grid, "--out", out) == 2
+    assert "unknown metric 'vald'; did you mean 'valid'?" in capsys.readouterr().err
+    for path in (out / "cells").glob("*/*"):
+        path.unlink()
+    assert run("report", out) == 2
+    assert "no cell to report is done" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""What files say, and what is said of files that are wrong."""
+
+from pathlib import Path
+
+import pytest
+from grids import TEXT, experiment, network, text
+
+from redraft import IPR, Generate, Unmask, preset
+from redraft.bench.experiment import SHIPPED, cells, load, made, spread
+from redraft.bench.plain import Map, merged, read
+from redraft.core.errors import RedraftError
+from redraft.core.registry import MODELS
+from redraft.methods.blame import Metropolis
+from redraft.processes.categorical import Draw
+from redraft.samplers import Preset, Sequential
+from redraft.samplers.budgets import Remask
+from redraft.samplers.rules import Rule
+from redraft.samplers.scorers import Judge
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return network(tmp_path_factory.mktemp("net") / "tiny")
+
+
+def method(**entry):
+    return made(next(spread("m", Map(entry, {}), Map({"methods": {}}, {}))).method)
+
+
+def test_a_grid_spans_settings_seeds_and_shards(model, tmp_path):
+    found = cells(experiment(tmp_path, text(model)))
+    settings = {(c.label, c.variant, c.point) for c in found}
+    assert settings == {
+        ("ancestral", "", "steps=2"), ("ancestral", "", "steps=4"), ("best-of-n", "", ""),
+        ("ipr", "ratio=0.1", ""), ("ipr", "ratio=0.5", ""),
+    }  # fmt: skip
+    assert len(found) == len({c.id for c in found}) == 5 * 2 * 2
+    assert {tuple(c.job["shard"]) for c in found} == {(0, 2), (2, 4)}
+    assert {c.job["seed"] for c in found} == {0, 1}
+
+
+def test_an_id_changes_with_every_setting_and_with_nothing_else(model, tmp_path):
+    def ids(**changes):
+        return {c.id for c in cells(experiment(tmp_path, text(model, **changes)))}
+
+    first = ids()
+    assert ids(**{"claim: nothing": "claim: something", "budgets: [4, 16]": "budgets: [8]"}) == first
+    for old, new in {"n: 4, seed: 3": "n: 4, seed: 4", "seeds: [0, 1]": "seeds: [2]", "shard: 2": "shard: 4"}.items():
+        assert ids(**{old: new}).isdisjoint(first)
+    spelled = ids(**{"ipr:\n": "ipr:\n    level: 1.0\n"})  # a default, said aloud
+    assert spelled == first
+    assert len(ids(**{"iterations: 2": "iterations: 3"}) & first) == 12
+    assert ids(**{"n: 4, seed: 3": "n: 6, seed: 3"}) > first  # more problems are more shards
+
+
+def test_settings_become_the_objects_that_python_users_make():
+    assert method(method="generate", sampler={"preset": "g-star+", "steps": 8, "on": 0.5}) == Generate(
+        preset("g-star+", steps=8, on=0.5)
+    )
+    assert method(method="generate", sampler={"preset": "ancestral", "draw": {"top_p": 0.9, "nucleus": "drop"}}) == (
+        Generate(preset("ancestral", draw=Draw(top_p=0.9, nucleus="drop")))
+    )
+    assert method(method="generate", sampler={"type": "preset", "steps": 8}) == Generate(Preset(steps=8))
+    rule = {"type": "rule", "budget": {"type": "remask", "sigma": "cap", "eta": 0.02}, "scorer": {"type": "judge"}}
+    mixed = Generate(Unmask(8, Rule(Remask("cap", 0.02), Judge()), on=0.55))
+    assert method(method="generate", sampler={"type": "unmask", "steps": 8, "rule": rule, "on": 0.55}) == mixed
+    kept = method(method="ipr", keep={"type": "metropolis", "alpha": 1}, refine={"type": "sequential", "overlap": 1.0})
+    assert kept == IPR(keep=Metropolis(1.0), refine=Sequential(overlap=1.0))
+    assert method(method="iterref", levels=[0.5, 0]).levels == (0.5, 0.0)
+
+
+def test_a_scale_is_zipped_and_reaches_into_settings():
+    entry = Map(
+        {"method": "beam", "scale": {"beams": [1, 2], "sampler.steps": [4, 8]}, "sampler": {"preset": "star"}}, {}
+    )
+    found = [made(s.method) for s in spread("b", entry, Map({"methods": {}}, {}))]
+    assert [(m.beams, m.sampler) for m in found] == [(1, preset("star", steps=4)), (2, preset("star", steps=8))]
+
+
+WRONG = {
+    "iterations: 2": ("iteratoins: 2", "grid.yaml:19: unknown setting of IPR 'iteratoins'; did you mean 'iterations'?"),
+    "shard: 2": ("shrad: 2", "grid.yaml:7: unknown setting of Experiment 'shrad'; did you mean 'shard'?"),
+    "ancestral, steps: 2}}": ("ancestrl}}", "grid.yaml:17: unknown sampler 'ancestrl'; did you mean 'ancestral'?"),
+    "task: sudoku-tokens": ("task: sudokutokens", "grid.yaml:3: unknown task 'sudokutokens'"),
+    "model: MODEL": ("model: sudoku-token", "grid.yaml:4: unknown model 'sudoku-token'; did you mean 'sudoku-tokens'?"),
+    "verifier: violations": ("verifier: violation", "grid.yaml:5: unknown verifier 'violation'"),
+    "seed: 3, ": ("sed: 3, ", "grid.yaml:6: unknown argument of 'sudoku-tokens''s problems 'sed'"),
+    "[0.1, 0.5]": ("0.1", "grid.yaml:22: ratio is 0.1: a grid asks for a list of values"),
+    "0.5]": ("1.5]", "ratio is 1.5: it must lie in (0, 1]"),
+    "valid: max": ("valid: up", "grid.yaml:9: the goal of 'valid' is 'up': use max or min"),
+    "method: generate": ("method: genrate", "grid.yaml:14: unknown method 'genrate'; did you mean 'generate'?"),
+    "baseline: ancestral": ("baseline: ancestry", "grid.yaml:11: unknown method 'ancestry'"),
+    "    iterations: 2": ("    iterations: two", "grid.yaml:19: iterations is 'two': it must be a whole number"),
+    "    iterations:": ("    select: blam\n    iterations:", "grid.yaml:19: unknown type 'blam'"),
+    "name: tiny": ("name: tiny\nname: tinier", "grid.yaml:2: 'name' stands here a second time"),
+    "seeds: [0, 1]": ("seeds: [0, 1", "this is no YAML"),
+    "{n: 4, seed": ("{seed", "problems needs `n`"),
+    "claim:": ("select: {seeds: [1], metric: valid}\nclaim:", "seed 1 both selects and reports"),
+    "claim: ": ("select: {seeds: [7], metric: vald}\nclaim: ", "unknown metric 'vald'; did you mean 'valid'?"),
+    "shard: ": ("media: 1.5\nshard: ", "media is 1.5: it must be a whole number"),
+}
+
+
+@pytest.mark.parametrize("old", WRONG)
+def test_what_is_wrong_is_said_in_one_sentence_with_its_line(old, tmp_path):
+    new, sentence = WRONG[old]
+    assert old in TEXT
+    with pytest.raises(RedraftError) as caught:
+        experiment(tmp_path, TEXT.replace(old, new, 1).replace("MODEL", "sudoku-tokens"))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_file_size_or_name_is_said(tmp_path):
+    with pytest.raises(RedraftError, match="cannot be read"):
+        load(str(tmp_path / "none.yaml"))
+    with pytest.raises(RedraftError, match="unknown experiment 'ipr-sudok'; did you mean 'ipr-sudoku'"):
+        load("ipr-sudok")
+    with pytest.raises(RedraftError, match="unknown size 'smok'; did you mean 'smoke'"):
+        load("ipr-sudoku", "smok")
+
+
+def test_scalars_are_those_of_yaml_1_2(tmp_path):
+    (tmp_path / "x.yaml").write_text("on: no\nx: 1e-3\ny: .inf\nz: '3'\nw: [true, null, 7]\n")
+    assert read(tmp_path / "x.yaml") == {
+        "on": "no", "x": 1e-3, "y": float("inf"), "z": "3", "w": [True, None, 7]
+    }  # fmt: skip
+
+
+def test_a_size_replaces_key_by_key():
+    base, over = Map({"a": Map({"b": 1, "c": 2}, {}), "d": [1, 2]}, {}), Map({"a": Map({"c": 3}, {}), "d": [4]}, {})
+    assert merged(base, over) == {"a": {"b": 1, "c": 3}, "d": [4]}
+
+
+@pytest.mark.parametrize("size", ["smoke", "full"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_shipped_experiments_are_sound(name, size):
+    if name == "search-digits" and "digits" not in MODELS:
+        pytest.skip("the model 'digits' is not in the registry")
+    found = load(name, size)
+    assert found.name == name == Path(name).name
+    assert found.claim
+    assert found.baseline in found.methods
+    assert len({cell.id for cell in cells(found)}) == len(cells(found))
