@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import experiment_tables
+import search_tables
 import torch
 from cells import stored as stored_cells
 
@@ -301,24 +303,28 @@ def masked_speed() -> str:
     return markdown(rows) + "\n\n" + share
 
 
-TABLES = {
-    "kinds": kinds,
-    "curve": curve,
-    "initial": initial,
-    "chain": chain,
-    "grid": grid,
-    "vary": vary,
-    "speed": speed,
-    "python": lambda: curves(MASKED, "python", "parses"),
-    "python_more": lambda: details(MASKED, "python", 128, NFE | QUALITY | VARIETY, plain),
-    "ablation": ablation,
-    "infilling": infilling,
-    "sudoku_tokens": sudoku_tokens,
-    "masked_speed": masked_speed,
-    "reward_python": lambda: reward_task("python"),
-    "reward_sudoku": lambda: reward_task("sudoku-tokens"),
-    "reward_ablation": reward_ablation,
-}
+TABLES = (
+    {
+        "kinds": kinds,
+        "curve": curve,
+        "initial": initial,
+        "chain": chain,
+        "grid": grid,
+        "vary": vary,
+        "speed": speed,
+        "python": lambda: curves(MASKED, "python", "parses"),
+        "python_more": lambda: details(MASKED, "python", 128, NFE | QUALITY | VARIETY, plain),
+        "ablation": ablation,
+        "infilling": infilling,
+        "sudoku_tokens": sudoku_tokens,
+        "masked_speed": masked_speed,
+        "reward_python": lambda: reward_task("python"),
+        "reward_sudoku": lambda: reward_task("sudoku-tokens"),
+        "reward_ablation": reward_ablation,
+    }
+    | search_tables.TABLES
+    | experiment_tables.TABLES
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -1,0 +1,51 @@
+"""Tables of docs/experiments.md, from the rows of `redraft bench run` that are kept; bench/tables.py fills them in."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from redraft.bench.compare import Comparison, Table
+from redraft.bench.curves import curves
+from redraft.bench.experiment import checked
+from redraft.bench.plain import Map
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = ("ipr-sudoku", "samplers-python", "gstar-python", "iterref-python", "iterref-sudoku", "search-digits")
+
+
+def comparison(name: str) -> Comparison:
+    """The curves of an experiment's kept rows."""
+    folder = RESULTS / name
+    found = checked(Map(json.loads((folder / "experiment.json").read_text())["source"], {}))
+    kept = {path.name.removesuffix(".parquet"): pq.read_table(path) for path in folder.glob("*.parquet")}
+    rows = kept["rows"]
+    columns = {metric: rows[metric].to_numpy() for metric in found.metrics if metric in rows.column_names}
+    truths = frozenset(metric for metric, values in columns.items() if np.isin(values, (0, 1)).all())
+    return Comparison(found, curves(kept, merge_variants=found.select is not None), truths)
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown; shares stay shares."""
+    lines = [table.head, ["---" for _ in table.head], *table.rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def of(name: str) -> str:
+    """Where the methods end, and their metrics at equal evaluations."""
+    if not (RESULTS / name / "rows.parquet").exists():
+        return "*Not measured yet.*"
+    found = comparison(name)
+    budgets = found.experiment.budgets
+    tables = [found.at_budgets("nfe", budgets, metric) for metric in found.experiment.metrics]
+    less = found.differences("nfe", budgets, next(iter(found.experiment.metrics)))
+    units = max(len(np.unique(curve.unit)) for curve in found.curves)
+    parts = [f"**{table.title}**, {units} units\n\n{markdown(table)}" for table in [*tables, less] if table]
+    return "\n\n".join(parts)
+
+
+TABLES = {f"experiment {name}": partial(of, name) for name in NAMES}
