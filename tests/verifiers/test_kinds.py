@@ -31,6 +31,15 @@ def test_what_does_not_parse_has_no_kind():
     assert kind_of("return (") is None
 
 
+def test_the_task_measures_the_kind_that_it_is_asked_for():
+    task = redraft.load_task("python", line_kind="raise")
+    texts = ["raise ValueError(message)", "raise (", "return self.value"]
+    assert task.evaluate(encode(texts), task.problems(3))["of_kind"].tolist() == [True, False, False]
+    assert "of_kind" not in redraft.load_task("python").evaluate(encode(texts), task.problems(3))
+    with pytest.raises(RedraftError, match="raise"):
+        redraft.load_task("python", line_kind="rise")
+
+
 def test_the_classifier_finds_the_kind_of_clear_lines():
     texts = [text for text, kind in LINES.items() if kind in ("raise", "return", "assignment", "call")]
     scores = torch.stack([LineKind(kind)(encode(texts), None) for kind in LINE_KINDS], 1)

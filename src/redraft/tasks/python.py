@@ -126,11 +126,21 @@ class Python:
     Attributes:
         reference: folder of the autoregressive reference that judges likelihood; the one that ships if not given.
         device: of the reference; a GPU if there is one when not given.
+        line_kind: one of `LINE_KINDS`; adds the metric `of_kind`, whether a line is of that kind by its syntax tree.
+
+    Raises:
+        RedraftError: unknown kind of line; the nearest is suggested.
     """
 
     reference: str | None = None
     device: str | None = None
+    line_kind: str | None = None
     name = "python"
+
+    def __post_init__(self) -> None:
+        """Reject an unknown kind of line."""
+        if self.line_kind is not None and self.line_kind not in LINE_KINDS:
+            raise unknown("kind of line", self.line_kind, LINE_KINDS)
 
     def problems(self, n: int, seed: int = 0, split: str = "test", kind: str = "unconditional") -> Problems:
         """`n` problems; number i follows from (seed, split, kind, i) alone.
@@ -176,13 +186,14 @@ class Python:
         samples = samples.cpu()
         texts = decode(samples)
         exact = (samples == problems.facts["original"]).all(1).double()
+        wanted = [kind_of(text) == self.line_kind for text in texts] if self.line_kind else None
         return {
             "parses": self.parses(samples),
             "nll": self.nll(samples),
             "repetition": torch.tensor([_repetition(text) for text in texts], dtype=torch.float64),
             "length": torch.tensor([len(text) for text in texts]),
             "exact": torch.where(problems.facts["infilling"], exact, torch.nan),
-        }
+        } | ({} if wanted is None else {"of_kind": torch.tensor(wanted)})
 
     def parses(self, samples: Tensor) -> Tensor:
         """Whether (P,) each sample's text is Python, with nothing after its first PAD."""
