@@ -187,7 +187,7 @@ def cells_of(name: str, across: str) -> dict[tuple[str, str, int], dict[str, dic
 
 
 MASKED = ("masked", "forwards")
-REWARD = ("reward", "multiple")
+ITERREF = ("iterref", "multiple")
 SHARES = {"parses", "exact", "valid", "unique", "two samples differ"}
 
 
@@ -265,23 +265,14 @@ def sudoku_tokens() -> str:
     return curves(MASKED, "sudoku-tokens", "valid") + "\n\n" + more
 
 
-def reward_task(task: str) -> str:
-    """Reward by compute, and what else changes at 4 times the base cost."""
-    quality = {"parses": "parses, %", "repetition": "repetition", "distinct_4": "distinct-4", "unique": "unique, %"}
-    quality = quality if task == "python" else {"valid": "valid, %"}
-    costs = {"nfe": "NFE", "verifier calls": "verifier calls", "acceptance": "acceptance"}
-    more = details(REWARD, task, 4, {"reward": "reward"} | quality | costs, plain)
-    return curves(REWARD, task, "reward") + "\n\nAt 4 times the base cost:\n\n" + more
-
-
 def reward_ablation() -> str:
     """IterRef with one setting changed: where and how far at 4 times the base cost, and k N = 32 tries."""
     wanted = {"reward": "reward", "acceptance": "acceptance", "nfe": "NFE", "verifier calls": "verifier calls"}
     parts = []
     for task in ("python", "sudoku-tokens"):
         more = {"parses": "parses, %"} if task == "python" else {"valid": "valid, %"}
-        where = details(REWARD, task, 4, wanted | more, lambda name: not plain(name))
-        tries = details(REWARD, task, 6, wanted | more, lambda name: not plain(name))
+        where = details(ITERREF, task, 4, wanted | more, lambda name: not plain(name))
+        tries = details(ITERREF, task, 6, wanted | more, lambda name: not plain(name))
         parts.append(f"`{task}`, where and how far, 4 times the base cost:\n\n{where}\n\nk N = 32:\n\n{tries}")
     return "\n\n".join(parts)
 
@@ -303,6 +294,41 @@ def masked_speed() -> str:
     return markdown(rows) + "\n\n" + share
 
 
+def measured(name: str) -> dict[str, Any]:
+    """What bench/NAME.py stored."""
+    return dict(json.loads((RESULTS / f"{name}.json").read_text()))
+
+
+def reward_speed() -> str:
+    """IterRef beside a direct transcription of its algorithm."""
+    found = measured("reward_speed")
+    rows = [("on 32 problems", "redraft", "transcription", "times less")]
+    for unit in ("seconds", "rows"):
+        each = (found[who][f"{unit} per accepted move"] for who in ("ours", "transcription"))
+        rows.append((f"{unit} per accepted move", *(f"{value:.3g}" for value in each), f"{found['ratio'][unit]:.1f}"))
+    return markdown(rows)
+
+
+def pipeline_speed() -> str:
+    """Eight candidates by a pipeline itself and by best-of-N."""
+    found = measured("pipeline_speed")
+    rows = [("redraft's time over that of", "wall", "processor")]
+    words = {"batched": "the pipeline's own batched call, embeddings given", "one by one": "a call for each candidate"}
+    for name, text in words.items():
+        rows.append((text, *(f"{found[clock][f'redraft over {name}']:.2f}" for clock in ("wall", "processor"))))
+    return markdown(rows)
+
+
+def engine_speed() -> str:
+    """What the experiments' engine costs."""
+    found = measured("engine_speed")
+    rows = [("cells", "engine, seconds a cell", "status, seconds", "resume, seconds", "one table of all, seconds")]
+    for cells, cost in found["cells"].items():
+        rows.append((cells, *(f"{cost[name]:.2g}" for name in ("engine", "status", "resume", "compact"))))
+    ratio = found["workers"]["two_over_one"]
+    return f"{markdown(rows)}\n\nTwo single-threaded workers finish {ratio:.2f} times the cells of one."
+
+
 TABLES = (
     {
         "kinds": kinds,
@@ -318,9 +344,10 @@ TABLES = (
         "infilling": infilling,
         "sudoku_tokens": sudoku_tokens,
         "masked_speed": masked_speed,
-        "reward_python": lambda: reward_task("python"),
-        "reward_sudoku": lambda: reward_task("sudoku-tokens"),
         "reward_ablation": reward_ablation,
+        "reward_speed": reward_speed,
+        "pipeline_speed": pipeline_speed,
+        "engine_speed": engine_speed,
     }
     | search_tables.TABLES
     | experiment_tables.TABLES
