@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from redraft.bench.compare import Comparison, Table
@@ -22,7 +23,8 @@ def comparison(name: str) -> Comparison:
     """The curves of an experiment's kept rows."""
     folder = RESULTS / name
     found = checked(Map(json.loads((folder / "experiment.json").read_text())["source"], {}))
-    kept = {path.name.removesuffix(".parquet"): pq.read_table(path) for path in folder.glob("*.parquet")}
+    kept = dict.fromkeys(("seconds", "candidates"), pa.table({}))
+    kept |= {path.name.removesuffix(".parquet"): pq.read_table(path) for path in folder.glob("*.parquet")}
     rows = kept["rows"]
     columns = {metric: rows[metric].to_numpy() for metric in found.metrics if metric in rows.column_names}
     truths = frozenset(metric for metric, values in columns.items() if np.isin(values, (0, 1)).all())
@@ -36,7 +38,7 @@ def markdown(table: Table) -> str:
 
 
 def of(name: str) -> str:
-    """Where the methods end, and their metrics at equal evaluations."""
+    """Metrics at equal evaluations, and what the first one differs from the baseline's."""
     if not (RESULTS / name / "rows.parquet").exists():
         return "*Not measured yet.*"
     found = comparison(name)

@@ -187,6 +187,7 @@ def cells_of(name: str, across: str) -> dict[tuple[str, str, int], dict[str, dic
 
 
 MASKED = ("masked", "forwards")
+COMPARED = {"masked": "sampler", "iterref": "setting"}
 ITERREF = ("iterref", "multiple")
 SHARES = {"parses", "exact", "valid", "unique", "two samples differ"}
 
@@ -213,7 +214,7 @@ def curves(experiment: tuple[str, str], task: str, metric: str) -> str:
     """One metric: what is compared down, compute across; without the variants of ablations."""
     cells = cells_of(*experiment)
     across = sorted({x for t, name, x in cells if t == task and plain(name)})
-    rows = [(experiment[0], *map(str, across), "n")]
+    rows = [(COMPARED[experiment[0]], *map(str, across), "n")]
     for compared in sorted({name for t, name, _ in cells if t == task and plain(name)}):
         here = [cells.get((task, compared, x), {}) for x in across]
         sizes = sorted({row["n"] for cell in here for row in cell.values()})
@@ -225,7 +226,7 @@ def details(
     experiment: tuple[str, str], task: str, at: int, wanted: dict[str, str], keep: Callable[[str], bool]
 ) -> str:
     """Several metrics at one amount of compute."""
-    rows = [(experiment[0], *wanted.values(), "n")]
+    rows = [(COMPARED[experiment[0]], *wanted.values(), "n")]
     for (t, compared, x), cell in sorted(cells_of(*experiment).items()):
         if t == task and x == at and keep(compared):
             rows.append((compared, *(value(metric, cell) for metric in wanted), str(cell["nfe"]["n"])))
