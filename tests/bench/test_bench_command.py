@@ -3,12 +3,14 @@
 import re
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from grids import Failing, network, text
 
 from redraft.bench.experiment import SHIPPED
 from redraft.bench.local import Serial
+from redraft.bench.store import Store
 from redraft.bench.track import tracker
 from redraft.cli import main
 from redraft.commands import bench
@@ -73,8 +75,8 @@ def test_a_grid_that_is_too_large_asks_first(grid, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(bench, "MOST_CELLS", 19)
     assert run("run", grid, "--out", tmp_path / "out") == 2
     said = capsys.readouterr()
-    assert re.search(r"20 cells and at most \d+ NFE are many: say --yes", said.err)
-    assert "take at most" in said.out
+    assert re.search(r"20 cells and about \d+ NFE are many: say --yes", said.err)
+    assert "take about" in said.out
     assert not (tmp_path / "out").exists()
 
 
@@ -84,6 +86,7 @@ def test_a_grid_that_is_too_large_asks_first(grid, tmp_path, capsys, monkeypatch
         (["run", "ipr-sudok"], "unknown experiment 'ipr-sudok'; did you mean 'ipr-sudoku'?"),
         (["run", "ipr-sudoku", "--size", "smok"], "unknown size 'smok'; did you mean 'smoke'?"),
         (["run", "ipr-sudoku", "--workers", "0"], "--workers is 0: it must be 1 or more"),
+        (["run", "ipr-sudoku", "--threads", "0"], "--threads is 0: it must be 1 or more"),
         (["status", "nowhere"], "nowhere holds no experiment"),
         (["resume", "nowhere"], "nowhere holds no experiment"),
         (["run", "ipr-sudoku", "--size", "smoke", "--track", "wandb"], "wandb is not installed: pip install"),
@@ -96,6 +99,17 @@ def test_what_cannot_be_is_said_in_a_sentence(argv, sentence, capsys, tmp_path, 
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+def test_a_run_that_is_refused_leaves_the_folder_as_it_was(grid, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("run", grid, "--out", out) == 0
+    before = (out / "experiment.json").read_bytes()
+    with Store(out).locked():
+        Path(grid).write_text(Path(grid).read_text().replace("n: 4, seed", "n: 6, seed"))
+        assert run("run", grid, "--out", out) == 2
+    assert "another run is at work" in capsys.readouterr().err
+    assert (out / "experiment.json").read_bytes() == before
 
 
 def test_a_missing_extra_is_named(grid, tmp_path, capsys, monkeypatch):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import redraft
 from redraft.bench import cell as cell_module
 from redraft.bench import engine
+from redraft.bench.cell import asks
 from redraft.bench.choose import choices
 from redraft.bench.experiment import cells, made, outlook
 from redraft.bench.local import LOST, Pool, Serial
@@ -172,6 +173,22 @@ def test_a_pool_outlives_workers_that_are_killed(grid, whole, tmp_path):
     assert store.failure(fatal)["error"] == LOST
     assert str(now) == "19 of 20 cells done, 1 failed, 0 to do"
     assert contents(ran(grid, tmp_path)[0]) == contents(whole[0])
+
+
+def test_a_metric_that_is_never_measured_ends_the_run_at_its_first_cell(grid, tmp_path):
+    misspelt = replace(grid, metrics={"vald": "max"})
+    with pytest.raises(RedraftError, match="unknown metric 'vald'; did you mean 'valid'"):
+        ran(misspelt, tmp_path)
+    assert len(Store(tmp_path).held()[0]) == 1
+
+
+def test_a_method_that_says_nothing_of_its_verifier_gets_it(grid):
+    class Quiet:
+        pass
+
+    problems = redraft.load_task("sudoku-tokens").problems(2)
+    assert asks(Quiet(), None, problems)
+    assert not asks(redraft.Generate(), None, problems)
 
 
 def test_another_run_is_kept_out(grid, tmp_path):

@@ -97,6 +97,18 @@ WRONG = {
     "{n: 4, seed": ("{seed", "problems needs `n`"),
     "claim:": ("select: {seeds: [1], metric: valid}\nclaim:", "seed 1 both selects and reports"),
     "claim: ": ("select: {seeds: [7], metric: vald}\nclaim: ", "unknown metric 'vald'; did you mean 'valid'?"),
+    "claim": (
+        "select: {seeds: [1], metric: valid, problems: {n: 2}}\nclaim",
+        "seed 1 both selects and reports",
+    ),
+    "n: 4, seed: 3": ("n: true, seed: 3", "grid.yaml:6: problems needs `n`"),
+    "best-of-n: {n: 4,": ("best-of-n: {n: 4, verifier: violation,", "unknown verifier 'violation'"),
+    "best-of-n: {": ("best-of-n: {budget: many, ", "budget is 'many': it must be a whole number"),
+    "    grid: {ratio: [0.1, 0.5]}": (
+        "    grid: {ratio: [0.1, 0.5]}\nsizes: {smoke: 3}",
+        "sizes must be a mapping of names to what they change",
+    ),
+    "ratio: [0.1, 0.5]": ("ratio: [0.1, 0.1]", "'ipr' has two settings 'ratio=0.1'"),
     "shard: ": ("media: 1.5\nshard: ", "media is 1.5: it must be a whole number"),
 }
 
@@ -109,6 +121,32 @@ def test_what_is_wrong_is_said_in_one_sentence_with_its_line(old, tmp_path):
         experiment(tmp_path, TEXT.replace(old, new, 1).replace("MODEL", "sudoku-tokens"))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_differ_inside_a_mapping_have_names_of_their_own(tmp_path):
+    grid = Map({"sampler": [{"type": "parallel", "steps": 1}, {"type": "parallel", "steps": 8}]}, {})
+    found = spread("m", Map({"method": "generate", "grid": grid}, {}), Map({"methods": {}}, {}))
+    assert [setting.variant for setting in found] == ["sampler=parallel(steps=1)", "sampler=parallel(steps=8)"]
+
+
+def test_models_of_one_name_with_other_settings_are_two(tmp_path, model):
+    models = "model: [{name: sudoku-tokens}, {name: sudoku-tokens, device: cpu}]"
+    found = cells(experiment(tmp_path, TEXT.replace("model: MODEL", models)))
+    assert {cell.model for cell in found} == {"sudoku-tokens", "sudoku-tokens(device=cpu)"}
+
+
+def test_a_dot_reaches_into_a_word_that_stands_alone():
+    entry = Map({"method": "generate", "sampler": "parallel", "scale": {"sampler.steps": [2, 3]}}, {})
+    assert [made(s.method).sampler.steps for s in spread("g", entry, Map({"methods": {}}, {}))] == [2, 3]
+
+
+def test_files_that_are_no_text_or_endless_are_one_sentence(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes("claim: caf\u00e9".encode("latin-1"))
+    with pytest.raises(RedraftError, match="cannot be read"):
+        read(tmp_path / "latin.yaml")
+    (tmp_path / "endless.yaml").write_text("a: &a {b: *a}")
+    with pytest.raises(RedraftError, match="an alias stands inside"):
+        read(tmp_path / "endless.yaml")
 
 
 def test_an_unknown_file_size_or_name_is_said(tmp_path):

@@ -105,7 +105,7 @@ def _part(kinds: list[Any], holder: dict[str, Any], key: str) -> Any:
     given = holder[key]
     if "preset" in given:
         name = given["preset"]
-        if name not in SAMPLERS:
+        if not isinstance(name, str) or name not in SAMPLERS:
             raise wrong(given, "preset", str(unknown("sampler", str(name), SAMPLERS)))
         return call(SAMPLERS[name], _without(given, "preset"))
     if "type" not in given:

@@ -61,8 +61,8 @@ class Measure:
     def __call__(self, cell: Cell) -> Outcome:
         """Run `cell`."""
         before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
         try:
+            torch.set_num_threads(self.threads)
             return _measured(cell)
         except Exception as error:
             line = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -114,7 +114,7 @@ def asks(method: Any, model: Any, problems: Problems) -> bool:
     """Whether a method calls a verifier, by what it says of its first two drafts."""
     calls = getattr(method, "verifier_calls", None)
     states = problems[:1].state()
-    return calls is not None and any(int(calls(model, Draft(states, number)).max()) > 0 for number in (-1, 0))
+    return calls is None or any(int(calls(model, Draft(states, number)).max()) > 0 for number in (-1, 0))
 
 
 @lru_cache(maxsize=8)

@@ -19,7 +19,7 @@ def choices(experiment: Experiment, store: Store, ended: set[str]) -> dict[tuple
     entries: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells(experiment):
         if cell.role == "tune":
-            entries.setdefault((cell.job["model"]["name"], cell.label), []).append(cell)
+            entries.setdefault(cell.entry, []).append(cell)
     done, _ = store.held()
     complete = {key: some for key, some in entries.items() if all(cell.id in ended for cell in some)}
     return {key: best for key, some in complete.items() if (best := _best(experiment, store, some, done)) is not None}

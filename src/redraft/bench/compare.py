@@ -160,8 +160,9 @@ def selection(experiment: Experiment, store: Store, chosen: dict[tuple[str, str]
         return None
     done, _ = store.held()
     rows = []
-    for model, label in dict.fromkeys((c.job["model"]["name"], c.label) for c in cells(experiment) if c.role == "tune"):
-        some = [c for c in cells(experiment) if (c.role, c.job["model"]["name"], c.label) == ("tune", model, label)]
+    tuned = [cell for cell in cells(experiment) if cell.role == "tune"]
+    for model, label in dict.fromkeys(cell.entry for cell in tuned):
+        some = [cell for cell in tuned if cell.entry == (model, label)]
         for variant, score in scores(experiment, store, some, done).items():
             mark = "chosen" if chosen.get((model, label)) == variant else ""
             rows.append([f"{label}, {variant}", model, f"{score:.4g}", mark])

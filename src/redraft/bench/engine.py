@@ -15,9 +15,10 @@ from redraft.bench.cell import Measure, Outcome, loaded
 from redraft.bench.choose import choices
 from redraft.bench.experiment import Cell, Experiment, cells, made
 from redraft.bench.local import Executor, Serial
-from redraft.bench.plain import canonical
+from redraft.bench.plain import canonical, wrong
 from redraft.bench.store import Store
 from redraft.bench.track import Sink
+from redraft.core.errors import unknown
 from redraft.core.state import Draft
 
 
@@ -89,20 +90,31 @@ def run(
                 total=total, initial=total - len(now.open), unit="cell", dynamic_ncols=True,
                 disable=None if progress is None else not progress,
             ) as bar:  # fmt: skip
-                _spend(executor, Measure(threads), todo, store, sink, bar)
+                _spend(experiment, executor, Measure(threads), todo, store, sink, bar)
 
 
-def _spend(executor: Executor, measure: Measure, todo: list[Cell], store: Store, sink: Sink | None, bar: Any) -> None:
+def _spend(
+    experiment: Experiment, executor: Executor, measure: Measure, todo: list[Cell], store: Store, sink: Sink | None,
+    bar: Any,
+) -> None:  # fmt: skip
     outcomes: Any = executor.map(measure, todo)
     failed = 0
     with closing(outcomes) if hasattr(outcomes, "close") else nullcontext():
         for outcome in outcomes:
             store.add(outcome)
+            _named(experiment, outcome)
             failed += bool(outcome.error)
             bar.update()
             bar.set_postfix(failed=failed)
             if sink and not _logged(sink, outcome):
                 sink = None
+
+
+def _named(experiment: Experiment, outcome: Outcome) -> None:
+    """Stop at the first cell that shows that a metric to report is never measured."""
+    for name in experiment.metrics:
+        if outcome.summary and name not in outcome.summary:
+            raise wrong(experiment.metrics, name, str(unknown("metric", name, outcome.summary)))
 
 
 def _logged(sink: Sink, outcome: Outcome) -> bool:
@@ -116,7 +128,7 @@ def _logged(sink: Sink, outcome: Outcome) -> bool:
 
 
 def nfe(experiment: Experiment, some: list[Cell], probe: int = 8) -> int | None:
-    """The most network evaluations that the cells take, by the methods' own statements; None where they state none.
+    """About the most network evaluations that the cells take, as the methods state it; None where they state none.
 
     It is read off the first `probe` problems, and no model is loaded.
     """

@@ -44,6 +44,11 @@ class Spec:
         """As JSON values."""
         return {"name": self.name, **self.settings}
 
+    @property
+    def words(self) -> str:
+        """Short, for people."""
+        return _word(self.plain(), "name")
+
 
 @dataclass(frozen=True)
 class Select:
@@ -130,11 +135,6 @@ class Setting:
     verifier: dict[str, Any] | str | None
     budget: int | None
 
-    @property
-    def name(self) -> str:
-        """Of the curve that it belongs to."""
-        return f"{self.label}, {self.variant}" if self.variant else self.label
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -164,11 +164,25 @@ class Cell:
         return hashlib.sha256(canonical(said).encode()).hexdigest()[:16]
 
     @property
+    def model(self) -> str:
+        """The model with its settings, in words."""
+        return _word(self.job["model"], "name")
+
+    @property
+    def entry(self) -> tuple[str, str]:
+        """The model and the label: what a setting is chosen for."""
+        return self.model, self.label
+
+    @property
+    def name(self) -> str:
+        """The method with its place in the grid and on the scale."""
+        return ", ".join(word for word in (self.label, self.variant, self.point) if word)
+
+    @property
     def words(self) -> str:
         """Short, for people."""
-        name = ", ".join(word for word in (self.label, self.variant, self.point) if word)
         start, stop = self.job["shard"]
-        return f"{name}; seed {self.job['seed']}, problems {start} to {stop - 1}"
+        return f"{self.name}; seed {self.job['seed']}, problems {start} to {stop - 1}"
 
 
 def load(source: str, size: str = "full") -> Experiment:
@@ -178,13 +192,15 @@ def load(source: str, size: str = "full") -> Experiment:
         RedraftError: what is wrong with the file, with the line.
     """
     path = Path(source)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():
         names = sorted(p.stem for p in SHIPPED.glob("*.yaml"))
         if source not in names:
             raise unknown("experiment", source, names)
         path = SHIPPED / f"{source}.yaml"
     found = read(path)
     sizes = found.pop("sizes", None) or {}
+    if not isinstance(sizes, dict) or not all(isinstance(value, dict) for value in sizes.values()):
+        raise wrong(found, "sizes", "sizes must be a mapping of names to what they change")
     if size != "full" and size not in sizes:
         raise wrong(found, "sizes", str(unknown("size", size, ["full", *sizes])))
     return checked(merged(found, sizes.get(size) or {}))
@@ -202,8 +218,13 @@ def checked(found: Map) -> Experiment:
     experiment: Experiment = call(Experiment, found)
     _names(experiment, found)
     for label, entry in experiment.methods.items():
+        places: set[tuple[str, str]] = set()
         for setting in spread(label, entry, found):
             made(setting.method)
+            place = (setting.variant, setting.point)
+            if place in places:
+                raise wrong(found["methods"], label, f"{label!r} has two settings {' '.join(place).strip()!r}")
+            places.add(place)
     return experiment
 
 
@@ -220,7 +241,8 @@ def _names(experiment: Experiment, found: Map) -> None:
         for key in given:
             if key not in known or key == "self":
                 raise stray(given, key, set(known) - {"self"}, f"argument of {experiment.task.name!r}'s problems")
-    if not isinstance(experiment.problems.get("n"), int) or experiment.problems["n"] < 1:
+    number = experiment.problems.get("n")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise wrong(found, "problems", "problems needs `n`, 1 or more")
     for name, goal in experiment.metrics.items():
         if goal not in ("max", "min"):
@@ -242,7 +264,8 @@ def _labels(experiment: Experiment, found: Map) -> None:
     if select.metric not in experiment.metrics:
         raise wrong(found["select"], "metric", str(unknown("metric", select.metric, experiment.metrics)))
     shared = set(select.seeds) & set(experiment.seeds)
-    if shared and not select.problems:
+    same = {**experiment.problems, **select.problems, "n": 0} == {**experiment.problems, "n": 0}
+    if shared and same:
         raise wrong(found["select"], "seeds", f"seed {min(shared)} both selects and reports: use others, or `problems`")
 
 
@@ -254,11 +277,11 @@ def spread(label: str, entry: Any, found: Map) -> Iterator[Setting]:
     if not isinstance(entry, dict):
         raise wrong(methods, label, f"{label!r} must be a mapping of settings, such as {{method: ipr}}")
     name = entry.get("method", label)
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise wrong(entry if "method" in entry else methods, "method" if "method" in entry else label,
                     str(unknown("method", str(name), METHODS)))  # fmt: skip
     base = Map({k: v for k, v in entry.items() if k not in OWN} | {"name": name}, getattr(entry, "places", {}))
-    own = Spec.parsed(entry, "verifier").plain() if entry.get("verifier") else None
+    own = _own_verifier(entry)
     verifier = own if "verifier" in entry else "auto"
     for variant in _product(entry, "grid"):
         for point in _zipped(entry, "scale"):
@@ -266,7 +289,19 @@ def spread(label: str, entry: Any, found: Map) -> Iterator[Setting]:
             for path, value in {**variant, **point}.items():
                 method = _put(method, path.split("."), value)
             budget = entry.get("budget", found.get("budget"))
+            if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool)):
+                raise wrong(entry, "budget", f"budget is {budget!r}: it must be a whole number")
             yield Setting(label, _words(variant), _words(point), method, verifier, budget)
+
+
+def _own_verifier(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The verifier that an entry names for itself."""
+    if not entry.get("verifier"):
+        return None
+    own = Spec.parsed(entry, "verifier")
+    if own.name not in VERIFIERS:
+        raise wrong(entry, "verifier", str(unknown("verifier", own.name, VERIFIERS)))
+    return own.plain()
 
 
 def made(method: dict[str, Any]) -> Any:
@@ -290,7 +325,7 @@ def cells(experiment: Experiment, chosen: dict[tuple[str, str], str] | None = No
             for setting in spread(label, entry, found):
                 if tuned:
                     made_cells += _shards(experiment, model, setting, "tune")
-                if not tuned or (chosen or {}).get((model.name, label)) == setting.variant:
+                if not tuned or (chosen or {}).get((model.words, label)) == setting.variant:
                     made_cells += _shards(experiment, model, setting, "report")
     return sorted(made_cells, key=lambda cell: cell.role == "report")
 
@@ -345,7 +380,8 @@ def _lists(entry: dict[str, Any], key: str) -> dict[str, list[Any]]:
 def _put(method: dict[str, Any], path: list[str], value: Any) -> Map:
     """`method` with `value` at the path, such as sampler, steps."""
     key, *rest = path
-    inner = _put(method.get(key) or Map({}, {}), rest, value) if rest else value
+    there = method.get(key) or Map({}, {})
+    inner = _put(Map({"type": there}, {}) if isinstance(there, str) else there, rest, value) if rest else value
     return Map(dict(method) | {key: inner}, getattr(method, "places", {}))
 
 
@@ -353,18 +389,21 @@ def _words(values: dict[str, Any]) -> str:
     return ", ".join(f"{path.rpartition('.')[2]}={_word(value)}" for path, value in values.items())
 
 
-def _word(value: Any) -> str:
+def _word(value: Any, *kinds: str) -> str:
+    """A value in short: a mapping by its kind, with its other keys in brackets, so that no two are the same."""
     if isinstance(value, dict):
-        return str(value.get("preset") or value.get("type") or canonical(value))
+        kind = next((key for key in (*kinds, "preset", "type") if key in value), None)
+        rest = ", ".join(f"{key}={_word(other)}" for key, other in value.items() if key != kind)
+        return f"{value[kind] if kind else ''}({rest})" if rest else str(value[kind] if kind else "{}")
     return canonical(value) if isinstance(value, list) else str(value)
 
 
 def outlook(experiment: Experiment, known: list[Cell]) -> list[Cell]:
     """The `known` cells, and as many more as settings that are not chosen yet will take: those of each grid's first."""
-    reported = {(cell.job["model"]["name"], cell.label) for cell in known if cell.role == "report"}
+    reported = {cell.entry for cell in known if cell.role == "report"}
     first: dict[tuple[str, str], str] = {}
     for cell in known:
-        first.setdefault((cell.job["model"]["name"], cell.label), cell.variant)
+        first.setdefault(cell.entry, cell.variant)
     waiting = {key: variant for key, variant in first.items() if key not in reported}
     later = (cell for cell in cells(experiment, waiting) if cell.role == "report")
-    return known + [cell for cell in later if (cell.job["model"]["name"], cell.label) in waiting]
+    return known + [cell for cell in later if cell.entry in waiting]

@@ -44,8 +44,10 @@ def read(path: Path) -> Map:
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         found = _plain(node, path.name)
-    except OSError as error:
-        raise RedraftError(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RedraftError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except RecursionError as error:
+        raise RedraftError(f"{path.name}: an alias stands inside of what it stands for") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path.name}:{mark.line + 1}" if mark else path.name

@@ -78,7 +78,7 @@ def _budgets(experiment: Experiment, found: list[Curve]) -> dict[str, list[float
 
 
 def _chosen(now: Status) -> dict[tuple[str, str], str]:
-    return {(c.job["model"]["name"], c.label): c.variant for c in now.cells if c.role == "report" and c.variant}
+    return {c.entry: c.variant for c in now.cells if c.role == "report" and c.variant}
 
 
 def _failures(store: Store, now: Status) -> Table:

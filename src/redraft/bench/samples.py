@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 
@@ -16,6 +15,7 @@ from redraft.bench.cell import loaded
 from redraft.bench.experiment import Cell
 from redraft.bench.plain import canonical
 from redraft.bench.store import Store
+from redraft.report.gallery import SIDE, pixels
 from redraft.report.pictures import board_picture, inline
 
 MOST = 4  # samples of a method
@@ -23,10 +23,11 @@ MOST = 4  # samples of a method
 
 def gallery(cells: list[Cell], store: Store) -> Iterator[str]:
     """HTML: for each method the first samples that were kept, the same problems for all."""
+    several = len({cell.model for cell in cells}) > 1
     first: dict[str, Path] = {}
     jobs: dict[str, dict[str, Any]] = {}
     for cell in cells:
-        name = ", ".join(word for word in (cell.label, cell.variant, cell.point) if word)
+        name = f"{cell.model}, {cell.name}" if several else cell.name
         path = store.path(cell.id, "media.safetensors")
         if cell.media and name not in first and path.exists():
             first[name], jobs[name] = path, cell.job
@@ -61,12 +62,6 @@ def _pictures(samples: torch.Tensor, ids: torch.Tensor, job: dict[str, Any]) -> 
             yield board_picture(board.numpy(), frozen.numpy(), wrong.numpy())
     elif samples.is_floating_point() and samples.ndim in (3, 4) and samples.shape[-1] > 3:
         for sample in samples:
-            yield _grey(sample.reshape(-1, *sample.shape[-2:])[:3].numpy())
-
-
-def _grey(sample: Any, side: int = 128) -> Any:
-    """Values in [-1, 1] of one or three channels (C, H, W) as a picture, enlarged."""
-    planes = sample if len(sample) == 3 else np.repeat(sample[:1], 3, 0)
-    bytes_ = ((planes.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0)
-    times = max(1, side // bytes_.shape[0])
-    return bytes_.repeat(times, 0).repeat(times, 1)
+            picture = pixels(sample if sample.ndim > 2 else sample[None])
+            times = max(1, SIDE // picture.shape[0])
+            yield picture.repeat(times, 0).repeat(times, 1)

@@ -35,7 +35,7 @@ from redraft.models.weights import SHIPPED, digest
 NAMES: dict[str, Callable[[Cell], str]] = {
     "cell": lambda cell: cell.id,
     "role": lambda cell: cell.role,
-    "model": lambda cell: str(cell.job["model"]["name"]),
+    "model": lambda cell: cell.model,
     "label": lambda cell: cell.label,
     "variant": lambda cell: cell.variant,
     "point": lambda cell: cell.point,
@@ -149,7 +149,7 @@ class Store:
         except ImportError:  # no such locks here
             yield
             return
-        with (self.folder / ".lock").open("w") as file:
+        with (prepare(self.folder) / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

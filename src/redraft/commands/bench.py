@@ -44,8 +44,9 @@ class Where:
 
     def executor(self) -> Executor:
         """What the options ask for."""
-        if self.workers is not None and self.workers < 1:
-            raise RedraftError(f"--workers is {self.workers}: it must be 1 or more")
+        for name in ("workers", "threads"):
+            if (asked := getattr(self, name)) is not None and asked < 1:
+                raise RedraftError(f"--{name} is {asked}: it must be 1 or more")
         if self.ray is not None:
             from redraft.bench.cluster import Cluster
 
@@ -141,7 +142,8 @@ def _go(experiment: Experiment, store: Store, size: str, asked: Any) -> Status:
     executor, now = asked.where.executor(), engine.status(experiment, store)
     _estimated(experiment, now, asked.yes)
     sink = tracker(asked.where.track, experiment.name) if asked.where.track else None
-    store.open(experiment, size, asked.force)
+    with store.locked():
+        store.open(experiment, size, asked.force)
     now = engine.run(experiment, store, executor, asked.where.threads, sink)
     _told(now, store)
     if now.done:
@@ -154,7 +156,7 @@ def _estimated(experiment: Experiment, now: Status, yes: bool) -> None:
     """Print what is to be done, and refuse what is too much to be meant."""
     todo = [cell for cell in outlook(experiment, now.cells) if cell.id not in now.done]
     cost, count = engine.nfe(experiment, todo), len(todo)
-    words = "an unknown number of" if cost is None else f"at most {cost:,d}"
+    words = "an unknown number of" if cost is None else f"about {cost:,d}"
     print(f"{experiment.name}: {now}; {count} cells, those of settings yet to be chosen included, take {words} NFE")
     if not yes and (count > MOST_CELLS or (cost or 0) > MOST_NFE):
         raise RedraftError(f"{count:,d} cells and {words} NFE are many: say --yes if you mean it")

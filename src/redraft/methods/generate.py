@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
@@ -36,6 +37,10 @@ class Generate:
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
         return self.sampler.between(model, draft.state.free.sum(1))
+
+    def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
+        """None."""
+        return torch.zeros(len(draft), dtype=torch.int64)
 
     def total(self) -> int:
         """Drafts in all."""
