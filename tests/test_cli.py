@@ -117,6 +117,7 @@ def test_sample_without_options_of_its_method_takes_the_defaults(tiny, monkeypat
         (["sample", "--task", "sudok"], "did you mean 'sudoku'?"),
         (["sample", "ipr", "--ratio", "3"], "ratio is 3.0"),
         (["sample", "--model", "TINY", "--difficulty", "hart"], "did you mean 'hard'?"),
+        (["sample", "--task", "digits", "--difficulty", "hard"], "the task 'digits' knows no difficulty"),
         (["sample", "--model", "TINY", "--budget", "1"], "too small"),
         (["train", "sudoku", "--preset", "tpu"], "unknown preset"),
         (["demo", "--model", "TINY", "--out", "FILE/below"], "cannot be written"),

@@ -17,12 +17,12 @@ import torch
 import redraft
 from redraft.cli import main
 from redraft.commands.search import Shown, guides
+from redraft.commands.sized import SIZES, cost, plan, together
 from redraft.core.checkpoint import Checkpoint
 from redraft.core.errors import RedraftError
 from redraft.core.files import write
 from redraft.core.registry import VERIFIERS
 from redraft.core.trace import Trace
-from redraft.methods.sized import SIZES, cost, plan, together
 from redraft.report.gallery import Found, pixels, sheet, small
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:diffusers(\..*)?")  # numpy's, inside it
@@ -300,6 +300,15 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(folder, tmp_path, loaded,
         (["--prompt", "a", "--settings", "n=two"], "'n=two' is not name=value with a number"),
         (["--prompt", "a", "--budget", "5"], "a budget of 5 NFE is too small for best-of-n, which takes 6 or more"),
         (["--prompt", "a", "--n-images", "0"], "n_images is 0"),
+        (["--prompt", "a", "--limit", "0"], "limit is 0: it must be 1 or more"),
+        (["--prompt", "a", "--limit", "-1"], "limit is -1: it must be 1 or more"),
+        (["--prompt", "a", "--settings", "n=2.5"], "n is 2.5: it must be a whole number"),
+        (["--prompt", "a", "--settings", "n=null"], "n is None: it must be a whole number"),
+        (["--prompt", "a", "--settings", "sampler=3"], "sampler is 3: it must be Sequential"),
+        (["--prompt", "a", "--method", "evolution", "--settings", "levels=0.5"], "levels is 0.5: it must be a list"),
+        (["--prompt", "a", "--method", "zero-order", "--settings", "neighbours=null"], "neighbours is None: it must"),
+        (["--prompt", "a", "--verifier-options", '{"brigth": {}}'], "--verifier-options 'brigth'; did you mean 'brig"),
+        (["--prompt", "a", "--verifier-options", '{"bright": {"facto": 2}}'], "'facto'; did you mean 'factor'"),
         (["--prompt", "a", "--verifier-options", "{"], "--verifier-options is neither JSON by verifier nor a file"),
         (["--prompt", "a", "--verifier-options", '{"bright": 3}'], "--verifier-options is neither JSON"),
         (["--prompt", "a", "--out", "FILE/below"], "cannot be written"),
@@ -350,6 +359,17 @@ def test_samples_at_once_lose_no_more_than_they_must():
     ]  # fmt: skip
     assert [together(n, 4, exact=True) for n in (7, 6, 8)] == [(7, 1), (6, 3), (8, 4)]
     assert all(n - together(n, 8)[0] <= 3 for n in range(1, 200))
+
+
+@pytest.mark.parametrize(("at_once", "budget", "n"), [(2, 48, 8), (3, 48, 6), (5, 48, 5), (8, 60, 8), (1, 30, 5)])
+def test_what_is_drawn_at_once_leaves_the_size_open(model, at_once, budget, n):
+    problem = redraft.prompts(model, ["a"])
+    made = plan("random", given=(f"at_once={at_once}",), sampler=redraft.Scheduled(3))
+    each = cost(made.of(1), model, problem) // at_once
+    method = made.fitted(model, problem, budget * each // 6)
+    assert (method.n, method.at_once) == (n, at_once)
+    with pytest.raises(RedraftError, match=f"which takes {each * at_once} or more"):
+        made.fitted(model, problem, each * at_once - 1)
 
 
 def test_settings_that_fix_the_size_are_kept(folder, tmp_path, loaded):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from redraft import RedraftError
+from redraft.core.errors import said
 from redraft.core.memory import Fitting, out_of_memory
 
 FULL = [
@@ -72,3 +73,7 @@ def test_what_a_failed_call_held_is_gone_before_the_next():
     finally:
         gc.enable()
     assert len(held) == 6
+
+
+def test_an_error_is_told_by_its_first_line_or_its_type():
+    assert [said(ValueError(text)) for text in ("\n one\ntwo", " \n", "")] == ["one", "ValueError", "ValueError"]

@@ -32,6 +32,12 @@ def test_a_saved_model_is_loaded(folder):
     assert not prediction.clean.requires_grad
 
 
+def test_a_gpu_that_is_not_there_is_one_sentence(folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RedraftError, match="there is no CUDA here for device 'cuda:0': use 'cpu'"):
+        redraft.load_model(str(folder), device="cuda:0")
+
+
 def refused(folder, match):
     with pytest.raises(RedraftError, match=match) as caught:
         redraft.load_model(str(folder), device="cpu")

@@ -508,3 +508,18 @@ def test_the_key_comes_from_the_environment_and_is_shown_nowhere(monkeypatch):
     with pytest.raises(RedraftError, match="'grader' needs llm"):
         redraft.load_verifier("grader")
     assert grader.BEST == 10
+
+
+def test_a_key_from_a_file_works_and_one_that_no_header_can_hold_is_refused_without_being_told():
+    with endpoint(honest) as server:
+        Grader("some-model", server.url, key="sk-SECRET\n")(*asked(1))
+    assert server.keys == ["Bearer sk-SECRET"]
+    for key in ("sk-SEC\nRET", "sk-SECRÉT", "sk-SEC\x00RET"):
+        with pytest.raises(RedraftError, match="the key holds what no key does") as caught:
+            Grader("some-model", key=key)
+        assert "SEC" not in str(caught.value)
+    verifier = Grader("some-model", "http://127.0.0.1:9/v1", key="secret", retries=0)
+    verifier.endpoint.key = "sk-SECRET\n"
+    with pytest.raises(RedraftError, match="cannot be reached or understood: ValueError") as caught:
+        verifier(*asked(1))
+    assert "SECRET" not in str(caught.value)

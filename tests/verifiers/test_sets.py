@@ -232,9 +232,19 @@ def test_the_oracle_is_a_verifier_and_its_set_grows_by_add_alone():
     assert float(oracle(pictures[7][None], problems[:1])) == pytest.approx(-frechet_distance(then, reference), rel=1e-6)
 
 
+def test_what_is_added_is_what_was_scored():
+    pictures = 3 * torch.rand(8, 3, 2, 2, generator=torch.Generator().manual_seed(7)) - 1
+    grey, video = pictures[:1, :1], pictures[None, :3]
+    for sample in (pictures[:1], grey, grey[:, 0], video):
+        oracle = FIDOracle(flat, Statistics.of(normal(50, 12)), Statistics.of(flat(pictures.double())))
+        score = float(oracle(sample, toy_problems([0])))
+        oracle.add(sample)
+        assert -frechet_distance(oracle.running, oracle.reference) == pytest.approx(score, rel=1e-6)
+
+
 def test_greedy_choice_by_the_oracle_beats_chance():
-    reference = Statistics.of(normal(400, 3))
-    pool = 2 * torch.rand(60, 4, 3, 1, 1, generator=torch.Generator().manual_seed(5)).double() - 1
+    reference = Statistics.of(0.5 + 0.5 * normal(400, 3))
+    pool = torch.rand(60, 4, 3, 1, 1, generator=torch.Generator().manual_seed(5)).double()
     oracle = FIDOracle(flat, reference, Statistics.of(flat(pool[:4, 0])))
     chosen = [*pool[:4, 0]]
     for candidates in pool[4:]:

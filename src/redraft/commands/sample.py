@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 
 import redraft
+from redraft.core.errors import RedraftError
 from redraft.core.files import prepare
 from redraft.core.registry import METHODS
 from redraft.report.statistics import student, wilson
@@ -60,7 +62,10 @@ class Sample:
     def run(self) -> Result:
         """Sample, save, print."""
         given = {name: value for name in ("mnist", "reader") if (value := getattr(self, name)) is not None}
-        task, model = redraft.load_task(self.task, **given), redraft.load_model(self.model, self.device)
+        task = redraft.load_task(self.task, **given)
+        if self.difficulty and "difficulty" not in inspect.signature(task.problems).parameters:
+            raise RedraftError(f"the task {self.task!r} knows no difficulty: leave --difficulty out")
+        model = redraft.load_model(self.model, self.device)
         if self.out:
             prepare(self.out)
         kind = {"difficulty": self.difficulty} if self.difficulty else {}

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 import redraft
-from redraft.core.errors import RedraftError, require
+from redraft.commands.sized import plan
+from redraft.core.errors import RedraftError, require, unknown
 from redraft.core.files import prepare, write
+from redraft.core.registry import VERIFIERS
 from redraft.core.result import settings_of
-from redraft.methods.sized import plan
 from redraft.report.gallery import MOST, Found, Gallery, pixels, png, sheet, small
 from redraft.tasks.prompt_sets import PromptSet, load_prompts
 from redraft.verifiers.combined import MeanRank, WeightedSum, held_out
@@ -90,9 +91,9 @@ class Search:
     def run(self) -> Hunt:
         """Search, prompt by prompt, and write the page."""
         require("PIL.Image", extra="plot")
-        for name in ("n_images", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise RedraftError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+        for name in ("n_images", "steps", "batch", "limit"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise RedraftError(f"{name} is {value}: it must be 1 or more")
         prompts, folder = self._prompts(), prepare(self.out)
         hunt = self._begun(prompts, folder)
         hunt.check()
@@ -180,7 +181,11 @@ def problems_of(model: Any, prompts: PromptSet, place: int, images: int) -> Prob
 
 
 def _options(given: str | None) -> dict[str, dict[str, Any]]:
-    """Settings of verifiers by name."""
+    """Settings of verifiers by name.
+
+    Raises:
+        RedraftError: it is none, or of verifiers that there are not.
+    """
     if given is None:
         return {}
     try:
@@ -189,6 +194,9 @@ def _options(given: str | None) -> dict[str, dict[str, Any]]:
             raise ValueError("a verifier's settings are no object")
     except (OSError, ValueError, AttributeError) as error:
         raise RedraftError(f"--verifier-options is neither JSON by verifier nor a file with it: {error}") from error
+    for name in found:
+        if name not in VERIFIERS:
+            raise unknown("verifier in --verifier-options", name, VERIFIERS)
     return dict(found)
 
 

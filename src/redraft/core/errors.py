@@ -26,6 +26,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> RedraftError:
     return RedraftError(f"unknown {kind} {name!r}; {hint}")
 
 
+def said(error: BaseException) -> str:
+    """The first line of what an error says, or its type if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def check_range(settings: object, **most: float) -> None:
     """Raise unless each named attribute of `settings` lies in [0, its most]."""
     for name, top in most.items():

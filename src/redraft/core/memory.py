@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, said
 
 Answer = TypeVar("Answer")
 SIGNS = ("out of memory", "not enough memory", "can't allocate memory")
@@ -63,7 +63,7 @@ class Fitting:
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            return None, next(iter(str(error).strip().splitlines()), type(error).__name__)
+            return None, said(error)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from redraft.core.errors import RedraftError, require, unknown
+from redraft.core.errors import RedraftError, require, said, unknown
 from redraft.models import pipeline
 from redraft.models.adapters import images, text
 from redraft.models.pipeline import PipelineModel
@@ -228,6 +228,5 @@ def pretrained(source: str, kind: str, library: str = "transformers", **settings
     try:
         made = getattr(module, kind).from_pretrained(source, **safe, **settings)
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RedraftError(f"{source!r} cannot be loaded by {library}.{kind}: {first}") from error
+        raise RedraftError(f"{source!r} cannot be loaded by {library}.{kind}: {said(error)}") from error
     return made.eval().requires_grad_(False) if is_net else made

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from redraft.core.errors import RedraftError, require, unknown
+from redraft.core.errors import RedraftError, require, said, unknown
 from redraft.core.memory import Fitting
 from redraft.core.state import Prediction, State, expand
 from redraft.models import probe
@@ -389,8 +389,7 @@ def load(
             source, use_safetensors=True, torch_dtype=dtype, revision=revision
         )
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RedraftError(f"{source!r} cannot be loaded by diffusers: {first}") from error
+        raise RedraftError(f"{source!r} cannot be loaded by diffusers: {said(error)}") from error
     return adapt(pipeline, str(device), compile, **{"name": source} | options)
 
 

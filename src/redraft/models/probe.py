@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, said
 from redraft.core.memory import out_of_memory
 
 DENOISERS = ("transformer", "transformer_2", "unet", "prior")
@@ -246,8 +246,7 @@ def call(
         except (TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
             if out_of_memory(error):
                 raise
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise RedraftError(f"the pipeline {name!r} cannot be called so: {first}") from error
+            raise RedraftError(f"the pipeline {name!r} cannot be called so: {said(error)}") from error
 
 
 @contextmanager

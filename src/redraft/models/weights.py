@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, said
 
 Net = TypeVar("Net", bound=nn.Module)
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -53,8 +53,7 @@ def load_network(kind: type[Net], folder: Path) -> Net:
         net = kind(**config["config"])
         net.load_state_dict(load_file(path))
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RedraftError(f"{path} cannot be loaded as the safetensors of {kind.__name__}: {first}") from error
+        raise RedraftError(f"{path} cannot be loaded as the safetensors of {kind.__name__}: {said(error)}") from error
     return net.eval().requires_grad_(False)
 
 
@@ -73,8 +72,15 @@ def fingerprint(net: nn.Module) -> str:
 
 
 def pick_device(device: str | None) -> torch.device:
-    """The named device, or a GPU if there is one, else the CPU."""
+    """The named device, or a GPU if there is one, else the CPU.
+
+    Raises:
+        RedraftError: there is no such device.
+    """
     try:
-        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise RedraftError(f"unknown device {device!r}: use 'cpu' or 'cuda'") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise RedraftError(f"there is no CUDA here for device {device!r}: use 'cpu'")
+    return found

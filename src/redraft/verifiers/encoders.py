@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from redraft.core.errors import RedraftError, require
+from redraft.core.errors import RedraftError, require, said
 from redraft.core.task import Problems
 from redraft.core.verifier import VerifierError
 from redraft.models.weights import pick_device
@@ -34,6 +34,20 @@ def pixels(samples: Tensor, problems: Problems, frames: int = 1) -> Tensor:
         VerifierError: a sample holds NaN or infinity.
         RedraftError: these are no pictures.
     """
+    x = unchecked_pixels(samples, frames)
+    wrong = ~samples.flatten(1).isfinite().all(1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0, 0])
+        raise VerifierError("was given NaN or infinity", row, int(problems.ids[row]), samples[row])
+    return x
+
+
+def unchecked_pixels(samples: Tensor, frames: int = 1) -> Tensor:
+    """What `pixels` gives, whatever the numbers are.
+
+    Raises:
+        RedraftError: these are no pictures.
+    """
     x = samples[:, None] if samples.ndim == 3 else samples
     x = x[:, None] if x.ndim == 4 else x
     if x.ndim != 5 or x.shape[2] not in (1, 3) or not x.is_floating_point() or not x.numel():
@@ -41,10 +55,6 @@ def pixels(samples: Tensor, problems: Problems, frames: int = 1) -> Tensor:
             f"pictures are floats (B, 3, H, W) or (B, 1, H, W) in [0, 1], videos (B, F, 3, H, W): these samples are "
             f"{str(samples.dtype).removeprefix('torch.')} of shape {tuple(samples.shape)}"
         )
-    wrong = ~x.flatten(1).isfinite().all(1)
-    if wrong.any():
-        row = int(wrong.nonzero()[0, 0])
-        raise VerifierError("was given NaN or infinity", row, int(problems.ids[row]), samples[row])
     return x[:, taken(x.shape[1], frames)].float().clamp(0, 1).expand(-1, -1, 3, -1, -1)
 
 
@@ -225,8 +235,7 @@ def _from_pretrained(kind: str, source: str, settings: dict[str, Any]) -> Any:
     try:
         return getattr(library, kind).from_pretrained(source, **settings)
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RedraftError(f"{source!r} cannot be loaded by transformers.{kind}: {first}") from error
+        raise RedraftError(f"{source!r} cannot be loaded by transformers.{kind}: {said(error)}") from error
 
 
 class Features:

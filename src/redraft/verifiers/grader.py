@@ -407,9 +407,12 @@ class Endpoint:
     wait: float
 
     def __post_init__(self) -> None:
-        """Reject what is no address."""
+        """Reject what is no address, or no key."""
         if not self.base_url.startswith(("http://", "https://")):
             raise RedraftError(f"base_url is {self.base_url!r}: it must begin with http:// or https://")
+        self.key = (self.key or "").strip() or None
+        if self.key and not (self.key.isascii() and self.key.isprintable()):
+            raise RedraftError("the key holds what no key does, such as a line break: set OPENAI_API_KEY or key= anew")
         self._opener = url_request.build_opener(_NoRedirect)
 
     @property
@@ -462,6 +465,8 @@ class Endpoint:
 
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", error)
+    if type(reason) is ValueError:  # http.client's quote headers, and so the key
+        return "ValueError"
     return f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
 
 

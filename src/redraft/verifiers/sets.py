@@ -24,7 +24,7 @@ from torch import Tensor
 from redraft.core.errors import RedraftError
 from redraft.core.task import Problems
 from redraft.models.weights import pick_device
-from redraft.verifiers.encoders import classes_of, per_frame, pixels
+from redraft.verifiers.encoders import classes_of, per_frame, pixels, unchecked_pixels
 
 Network = Callable[[Tensor], Tensor]
 """Features (N, D), or logits (N, classes), of pictures (N, 3, H, W) in [0, 1]."""
@@ -269,8 +269,8 @@ class FIDOracle:
         return (set_.mean + d / (n + 1) - ref.mean).square().sum(1) + spread + ref.covariance.trace() - 2 * cross
 
     def add(self, samples: Tensor) -> None:
-        """Put pictures (B, 3, H, W) into the running set."""
-        for row in features_of(self.network, samples, self.rows):
+        """Put samples (B, ...) into the running set, as the scores see them."""
+        for row in features_of(self.network, unchecked_pixels(samples)[:, 0], self.rows):
             self.running = self.running.joined(Statistics(row, torch.zeros_like(self.running.covariance), 1))
         self._known = None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
+from redraft.bench.build import value as value_of
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.method import Method
 from redraft.core.model import Model
@@ -57,6 +58,8 @@ class Plan:
         settings = dict(self.settings)
         if size is not None:
             settings[self.size] = size
+            if (step := settings.get("at_once", 0)) > 0:
+                settings["n"] = max(step, size - size % step)
         if self.name == "best-of-n" and "at_once" not in settings and "n" in settings:
             settings["n"], settings["at_once"] = together(settings["n"], self.batch, exact=size is None)
         method: Method = METHODS[self.name](**settings)
@@ -96,18 +99,18 @@ def plan(name: str, batch: int = 1, given: tuple[str, ...] = (), **settings: Any
     """The method called `name`, or 'random', with settings as `name=value` and as objects.
 
     Raises:
-        RedraftError: unknown names, or what is no setting.
+        RedraftError: unknown names, what is no setting, or a value of another type.
     """
     name = OTHER_NAMES.get(name, name)
     if name not in SIZES:
         raise unknown("search", name, [*SIZES, *OTHER_NAMES])
-    known = [each.name for each in fields(METHODS[name])]
+    known, types = [each.name for each in fields(METHODS[name])], get_type_hints(METHODS[name])
     settings = {key: value for key, value in settings.items() if key in known}
     for text in given:
         key, _, value = text.partition("=")
         if key not in known:
             raise unknown(f"setting of {name}", key, known)
-        settings[key] = _value(value, text)
+        settings[key] = value_of(types[key], {key: _value(value, text)}, key)
     return Plan(name, settings, batch)
 
 
