@@ -11,7 +11,7 @@ from typing import Any
 from redraft.bench.cell import Measure, Outcome
 from redraft.bench.experiment import Cell
 from redraft.bench.local import LOST
-from redraft.core.errors import RedraftError, require
+from redraft.core.errors import RedraftError, require, said
 
 FALLS = 5  # without a finished call between them, after which an actor is given up
 
@@ -56,8 +56,7 @@ class Cluster:
                 _reach(self.address)
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise RedraftError(f"no Ray cluster answers at {self.address!r}: {why}") from error
+            raise RedraftError(f"no Ray cluster answers at {self.address!r}: {said(error)}") from error
 
     def _actors(self, ray: Any, measure: Measure) -> list[Any]:
         held = ray.cluster_resources()

@@ -101,7 +101,8 @@ def table(metrics: dict[str, Tensor]) -> str:
     """The mean and 95 % interval of each metric (P,): Wilson's of shares, Student's of other means; NaN left out."""
     rows = [("metric", "mean", "95 % interval")]
     rows += [(name, *_cells(values[~values.isnan()])) for name, values in metrics.items() if not values.isnan().all()]
-    return "\n".join(f"{name:12} {mean:>8}   {interval}" for name, mean, interval in rows)
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(f"{name:{width}} {mean:>8}   {interval}" for name, mean, interval in rows)
 
 
 def _cells(values: Tensor) -> tuple[str, str]:
