@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=40, help="cells for the comparison of one worker with two")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "cells": {}}
+    found: dict[str, Any] = {"cpus": os.cpu_count(), "cells": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         torch.manual_seed(0)
@@ -123,6 +123,7 @@ def main() -> None:
         save_network(net, folder / "stub", "", {"model": "sudoku-tokens"})
         for count in (size for size in SIZES if size <= asked.most):
             found["cells"][str(count)] = overhead(str(folder / "stub"), count, folder / str(count))
+            found["cells"][str(count)]["load"] = round(os.getloadavg()[0], 1)
             print(count, found["cells"][str(count)], flush=True)
         rates = {str(n): throughput(n, asked.cells, folder / f"workers-{n}") for n in (1, 2)}
     found["workers"] = {"cells_a_second": rates, "two_over_one": rates["2"] / rates["1"]}

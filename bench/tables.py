@@ -323,9 +323,13 @@ def pipeline_speed() -> str:
 def engine_speed() -> str:
     """What the experiments' engine costs."""
     found = measured("engine_speed")
-    rows = [("cells", "engine, seconds a cell", "status, seconds", "resume, seconds", "one table of all, seconds")]
+    rows = [
+        ("cells", "engine, seconds a cell", "status, seconds", "resume, seconds", "one table of all, seconds", "load")
+    ]
     for cells, cost in found["cells"].items():
-        rows.append((cells, *(f"{cost[name]:.2g}" for name in ("engine", "status", "resume", "compact"))))
+        rows.append(
+            (cells, *(f"{cost[name]:.2g}" for name in ("engine", "status", "resume", "compact")), f"{cost['load']:.0f}")
+        )
     ratio = found["workers"]["two_over_one"]
     return f"{markdown(rows)}\n\nTwo single-threaded workers finish {ratio:.2f} times the cells of one."
 
