@@ -16,7 +16,8 @@ from redraft.bench.experiment import checked
 from redraft.bench.plain import Map
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("ipr-sudoku", "samplers-python", "gstar-python", "iterref-python", "iterref-sudoku", "search-digits")
+NAMES = ("ipr-sudoku", "samplers-python", "gstar-python", "gstar-python-infilling", "iterref-sudoku", "iterref-python")
+NAMES += ("iterref-python-parses", "iterref-python-raise", "search-digits")
 
 
 def comparison(name: str) -> Comparison:

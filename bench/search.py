@@ -86,7 +86,7 @@ def paths(number: int, level: float, forward: float, backward: float) -> Search:
         kept = number if multiple >= 8 else 1
         return fitted(lambda width: Paths(kept, width, level, forward, backward, sampler=SAMPLER), verifier, multiple)
 
-    return Search(make, least=4, most=32)
+    return Search(make, least=4)
 
 
 def halving(levels: tuple[float, ...], kept: float = 0.5) -> Search:
