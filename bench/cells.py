@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 import redraft
+from redraft.bench.compare import Table
 from redraft.report.statistics import student, wilson
 
 Row = dict[str, Any]
+UNMEASURED = "*Not measured yet.*"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -35,6 +37,11 @@ def stored(name: str) -> list[Row]:
     """The rows of bench/results/NAME.parquet."""
     path = RESULTS / f"{name}.parquet"
     return pq.read_table(path).to_pylist() if path.exists() else []
+
+
+def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return Table("", head, body).markdown() if body else UNMEASURED
 
 
 def summary(values: Tensor) -> Row:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cells import UNMEASURED
 
-from redraft.bench.compare import Comparison, Table
+from redraft.bench.compare import Comparison
 from redraft.bench.curves import curves
 from redraft.bench.experiment import checked
 from redraft.bench.plain import Map
@@ -32,22 +33,16 @@ def comparison(name: str) -> Comparison:
     return Comparison(found, curves(kept, merge_variants=found.select is not None), truths)
 
 
-def markdown(table: Table) -> str:
-    """A table in Markdown; shares stay shares."""
-    lines = [table.head, ["---" for _ in table.head], *table.rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
-
-
 def of(name: str) -> str:
     """Metrics at equal evaluations, and what the first one differs from the baseline's."""
     if not (RESULTS / name / "rows.parquet").exists():
-        return "*Not measured yet.*"
+        return UNMEASURED
     found = comparison(name)
     budgets = found.experiment.budgets
     tables = [found.at_budgets("nfe", budgets, metric) for metric in found.experiment.metrics]
     less = found.differences("nfe", budgets, next(iter(found.experiment.metrics)))
     units = max(len(np.unique(curve.unit)) for curve in found.curves)
-    parts = [f"**{table.title}**, {units} units\n\n{markdown(table)}" for table in [*tables, less] if table]
+    parts = [f"**{table.title}**, {units} units\n\n{table.markdown()}" for table in [*tables, less] if table]
     return "\n\n".join(parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cells import stored
+from cells import markdown, stored
 
 Rows = dict[tuple[str, str, int, str], dict[str, Any]]
 VERIFIERS = ("classifier", "agreement", "oracle")
@@ -32,13 +32,6 @@ def rows() -> Rows:
     return {(row["verifier"], row["method"], row["at"], row["metric"]): row for row in stored("search")}
 
 
-def table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    if not body:
-        return "*Not measured yet.*"
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, tuple("---" for _ in head), *body))
-
-
 def cell(row: dict[str, Any] | None) -> str:
     """A mean with half of its 95 % interval; shares in per cent."""
     if row is None:
@@ -58,7 +51,7 @@ def by_multiple(verifier: str, metric: str) -> str:
         for v, method in wanted
         if any((v, method, at, metric) in found for at in multiples)
     ]
-    return table((metric.replace("_", " "), *(f"{at} x" for at in multiples)), body)
+    return markdown((metric.replace("_", " "), *(f"{at} x" for at in multiples)), body)
 
 
 def under(verifier: str) -> str:
@@ -89,7 +82,7 @@ def beside() -> str:
         if (verifier, method, at, "nfe") in found:
             name = "one sample" if at == 1 else NAMES.get(method, method)
             body.append((f"{at} x", verifier, name, *(cell(found.get((verifier, method, at, w))) for w in wanted)))
-    return table(("cost", "verifier", "method", *wanted.values()), body)
+    return markdown(("cost", "verifier", "method", *wanted.values()), body)
 
 
 def reached(points: list[tuple[float, float]], score: float) -> float:
@@ -129,7 +122,7 @@ def share_of_random() -> str:
             shares = [reached(points, score) / cost for cost, score in goals]
             if points:
                 body.append((verifier, NAMES[method], *("–" if math.isnan(s) else f"{s:.2f}" for s in shares)))
-    return table(("verifier", "method", *(f"random at {at} x" for at in multiples)), body)
+    return markdown(("verifier", "method", *(f"random at {at} x" for at in multiples)), body)
 
 
 def previews() -> str:
@@ -141,7 +134,7 @@ def previews() -> str:
         for verifier in VERIFIERS
         if (verifier, "previews", 0, "rank correlation") in found
     ]
-    return table(("verifier", *(f"preview at {level / 100:g}" for level in levels), "draft of 5 NFE"), body)
+    return markdown(("verifier", *(f"preview at {level / 100:g}" for level in levels), "draft of 5 NFE"), body)
 
 
 def settings() -> str:
@@ -159,7 +152,7 @@ def settings() -> str:
         "method",
         *(f"{metric}, {v}" for v in ("classifier", "agreement") for metric in ("score", "IS", "FD", "recall")),
     )
-    return table(head, sorted(body))
+    return markdown(head, sorted(body))
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -12,6 +12,8 @@ from typing import Any
 import experiment_tables
 import search_tables
 import torch
+from cells import UNMEASURED
+from cells import markdown as markdown_table
 from cells import stored as stored_cells
 
 from redraft.core.trace import Trace
@@ -62,11 +64,7 @@ def last(trace: Trace) -> int:
 
 def markdown(rows: list[tuple[str, ...]]) -> str:
     """A Markdown table; the first row is the head."""
-    head, *body = rows
-    if not body:
-        return "*Not measured yet.*"
-    lines = ["| " + " | ".join(row) + " |" for row in (head, tuple("---" for _ in head), *body)]
-    return "\n".join(lines)
+    return markdown_table(rows[0], rows[1:])
 
 
 def kinds() -> str:
@@ -282,7 +280,7 @@ def masked_speed() -> str:
     """What masked samplers cost beside the network."""
     path = RESULTS / "masked_speed.json"
     if not path.exists():
-        return "*Not measured yet.*"
+        return UNMEASURED
     found = json.loads(path.read_text())
     dense = found["dense"]
     rows = [("step", "seconds", "times less", "GB above the logits", "times less")]

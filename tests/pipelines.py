@@ -1,5 +1,7 @@
 """Tiny pipelines of diffusers' real classes with random weights, made without a network connection."""
 
+import json
+
 import diffusers
 import torch
 
@@ -211,3 +213,22 @@ def made(make, *args, **settings):
             part.eval().requires_grad_(False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def with_encoder(path):
+    """The folder, with a whole Stable Diffusion in it, text encoder and tokenizer included."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    words = [*"abcdt", *(f"{letter}</w>" for letter in "abcdt"), "<|startoftext|>", "<|endoftext|>"]
+    (path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (path / "merges.txt").write_text("#version: 0.2\n")
+    config = CLIPTextConfig(
+        bos_token_id=10, eos_token_id=11, pad_token_id=11, hidden_size=8, intermediate_size=8, num_attention_heads=1,
+        num_hidden_layers=1, vocab_size=12, max_position_embeddings=7, initializer_range=1.0,
+    )  # fmt: skip
+    tokenizer = CLIPTokenizer.from_pretrained(str(path), model_max_length=7)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = CLIPTextModel(config)
+    made(stable_diffusion, None, encoder, tokenizer).save_pretrained(path)
+    return path

@@ -29,8 +29,13 @@ class Table:
 
     title: str
     head: Sequence[str]
-    rows: list[list[str]]
+    rows: Sequence[Sequence[str]]
     note: str = ""
+
+    def markdown(self) -> str:
+        """The words in Markdown, without title and note."""
+        lines = [self.head, ["---" for _ in self.head], *self.rows]
+        return "\n".join("| " + " | ".join(word.replace("|", "\\|") for word in line) + " |" for line in lines)
 
 
 @dataclass(frozen=True)

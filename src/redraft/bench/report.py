@@ -90,9 +90,7 @@ def _failures(store: Store, now: Status) -> Table:
 def _markdown(experiment: Experiment, tables: list[Table], now: Status, about: dict[str, Any]) -> str:
     parts = [f"# {experiment.name}", experiment.claim, str(now) + "."]
     for table in tables:
-        head = ["| " + " | ".join(table.head) + " |", "| " + " | ".join("---" for _ in table.head) + " |"]
-        body = ["| " + " | ".join(word.replace("|", "\\|") for word in row) + " |" for row in table.rows]
-        parts += [f"## {table.title}", "\n".join(head + body), table.note]
+        parts += [f"## {table.title}", table.markdown(), table.note]
     parts.append(_made_with(about))
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from redraft.bench.cell import Outcome, versions
 from redraft.bench.experiment import Cell, Experiment
 from redraft.core.errors import RedraftError
-from redraft.core.files import prepare
+from redraft.core.files import prepare, write
 from redraft.models.weights import SHIPPED, digest
 
 NAMES: dict[str, Callable[[Cell], str]] = {
@@ -86,16 +86,11 @@ class Store:
         Raises:
             RedraftError: it cannot be written.
         """
-        part = path.with_name(path.name + ".part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
+            write(path, content)
+        except RedraftError as error:
             raise RedraftError(
-                f"{path} cannot be written: {error.strerror}; what was finished is kept, so mend this and go on with "
-                f"`redraft bench resume {self.folder}`"
+                f"{error}; what was finished is kept, so mend this and go on with `redraft bench resume {self.folder}`"
             ) from error
 
     def failure(self, cell: str) -> dict[str, Any]:

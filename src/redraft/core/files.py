@@ -25,14 +25,16 @@ def prepare(folder: Path) -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file, in one piece: a kill leaves the whole of it or what was there before.
+    """Write a file, and its folder if need be, in one piece: a kill leaves the whole of it or what was there before.
 
     Raises:
         RedraftError: it cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
         os.replace(part, path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise RedraftError(f"{path} cannot be written: {error.strerror}") from error

@@ -43,7 +43,7 @@ from redraft.verifiers.encoders import (
 )
 from redraft.verifiers.heads import chain, read_weights, weight_file
 from redraft.verifiers.image_reward import ImageReward
-from redraft.verifiers.text import _label
+from redraft.verifiers.text import label_number
 
 __all__ = [
     "VQA",
@@ -317,7 +317,7 @@ class ImageClassifier:
         self.output, self.frames, self.rows = output, frames, rows
         self._net = network("AutoModelForImageClassification", checkpoint, device, dtype, revision)
         self._prepare = Preprocess.of(processor("AutoImageProcessor", checkpoint, revision))
-        self.label = None if label is None else _label(self._net.config, label)
+        self.label = None if label is None else label_number(self._net.config, label)
         self.blind = label is not None
 
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:

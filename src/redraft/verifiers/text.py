@@ -66,7 +66,7 @@ class Classifier:
             RedraftError: it cannot be loaded, transformers is missing, or there is no such label.
         """
         self._net, self._words = _loaded("AutoModelForSequenceClassification", model, device, revision)
-        self.label, self.text, self.empty, self.rows = _label(self._net.config, label), text, empty, rows
+        self.label, self.text, self.empty, self.rows = label_number(self._net.config, label), text, empty, rows
         self._most = _positions(self._words, self._net.config)
 
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:
@@ -205,7 +205,7 @@ def _loaded(kind: str, source: str, device: str | None, revision: str | None) ->
     return pretrained(source, kind, **where).to(pick_device(device)), words
 
 
-def _label(config: Any, label: str | int | None) -> int | None:
+def label_number(config: Any, label: str | int | None) -> int | None:
     """The number of a label."""
     if config.num_labels == 1 or label is None:
         if config.num_labels == 1 and label is None:
