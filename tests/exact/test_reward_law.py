@@ -439,3 +439,11 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(make, words):
     with pytest.raises(RedraftError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_the_trace_shows_the_drift_from_the_model():
+    result = redraft.run(final(), MODEL, problems(ROWS), verifier=verifier, start=drawn(tilted()))
+    values, expected = result.trace.by_draft("log_likelihood")[2], (tilted() * LAW.log()).sum()
+    assert torch.equal(values, MODEL.log_likelihood(result.samples))
+    assert abs(values.mean() - expected) < 4 * values.std() / len(values) ** 0.5
+    assert abs(values.mean() - (LAW * LAW.log()).sum()) > 8 * values.std() / len(values) ** 0.5

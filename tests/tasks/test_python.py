@@ -95,7 +95,7 @@ def test_a_problem_does_not_depend_on_how_many_are_made(task, kind):
 
 def test_ids_are_of_one_problem_each(task):
     sets = [task.problems(3, s, p, k).ids for s in (0, 1) for p in python.SPLITS for k in python.KINDS]
-    assert len(torch.cat(sets).unique()) == 24
+    assert len(torch.cat(sets).unique()) == 36
 
 
 def test_infilling_frees_one_span_of_a_held_out_line(task):
@@ -111,6 +111,23 @@ def test_infilling_frees_one_span_of_a_held_out_line(task):
         shares.append(len(free) / len(text))
     assert 0.1 < min(shares) < 0.3 < 0.5 < max(shares) < 0.7
     assert not task.problems(3).frozen.any()
+
+
+def test_of_a_length_only_the_padding_is_given(task):
+    problems = task.problems(20, seed=3, kind="length")
+    assert torch.equal(problems.frozen, problems.x == PAD)
+    assert set(decode(problems.x)) <= set(lines("test"))
+    assert task.evaluate(problems.x, problems)["exact"].isnan().all()
+
+
+def test_sets_of_samples(task):
+    real, one = task.clean(60, seed=1, split="test"), task.clean(1, split="test").expand(60, -1)
+    some = task.problems(60)
+    various, single = task.evaluate_set(real, some), task.evaluate_set(one, some)
+    assert various["unique"] == 1
+    assert single["unique"] == 1 / 60
+    assert various["mauve-like"] > 0.6 > 0.2 > single["mauve-like"]
+    assert "mauve-like" not in task.evaluate_set(real, task.problems(60, kind="infilling"))
 
 
 def test_metrics_of_sound_and_broken_samples(task):

@@ -87,3 +87,15 @@ def test_clean_boards_are_valid_and_follow_from_seed_and_split():
     assert torch.equal(task.clean(4, seed=3), clean[:4])
     assert not torch.equal(task.clean(4, seed=4), clean[:4])
     assert not torch.equal(task.clean(4, seed=3, split="test"), clean[:4])
+
+
+def test_sets_of_samples_differ_by_pairs_of_one_problem(task):
+    two = task.problems(2)
+    problems = type(two).cat([two, two[:1]])
+    samples = problems.x.clone()
+    (free,) = (~problems.frozen[0]).nonzero(as_tuple=True)
+    samples[2, free[:5]] = (samples[0, free[:5]] + 1) % 9
+    samples[1] = (samples[1] + 1) % 9  # the only sample of its problem
+    found = task.evaluate_set(samples, problems)
+    assert found == {"differ": pytest.approx(5 / len(free))}
+    assert task.evaluate_set(samples[:2], two) == {}

@@ -97,17 +97,23 @@ def _measured(cell: Cell) -> Outcome:
         score = {"score": judge(samples, some)} if judge else {}
         return dict(task.evaluate(samples, some)) | score
 
+    drafts: list[Tensor] = []
+
+    def watched(samples: Tensor, some: Problems) -> dict[str, Tensor]:
+        drafts.append(samples.cpu())
+        return evaluate(samples, some)
+
     if verifier is not None and not asks(method, model, problems):
         verifier = None
     elif isinstance(method, BestOfN):
         verifier = Recorded(verifier, evaluate)
     result = redraft.run(
         method, model, problems, verifier=verifier, budget=redraft.Budget(nfe=job["budget"]), seed=job["seed"],
-        evaluate=evaluate, progress=False,
+        evaluate=watched if hasattr(task, "evaluate_set") else evaluate, progress=False,
     )  # fmt: skip
     if result.interrupted:
         raise KeyboardInterrupt
-    return _outcome(cell, model, result, verifier)
+    return _outcome(cell, model, result, verifier, drafts)
 
 
 def asks(method: Any, model: Any, problems: Problems) -> bool:
@@ -151,7 +157,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _outcome(cell: Cell, model: Any, result: Result, verifier: Any) -> Outcome:
+def _outcome(cell: Cell, model: Any, result: Result, verifier: Any, drafts: list[Tensor]) -> Outcome:
     trace = result.trace
     settings: dict[str, Any] = {
         "job": cell.job,
@@ -167,9 +173,10 @@ def _outcome(cell: Cell, model: Any, result: Result, verifier: Any) -> Outcome:
         files["candidates.parquet"] = parquet(
             {name: torch.cat([part[name] for part in verifier.parts]) for name in verifier.parts[0]}, {}
         )
-    times = {name: trace[name] for name in ("problem", "draft")}
-    times["seconds"] = trace["seconds"] / len(result.ids)
-    files["seconds.parquet"] = parquet(times, {})
+    rows = {name: trace[name] for name in ("problem", "draft")}
+    if drafts:
+        files["samples.parquet"] = parquet(rows | {"sample": torch.cat(drafts)}, {})
+    files["seconds.parquet"] = parquet(rows | {"seconds": trace["seconds"] / len(result.ids)}, {})
     files["parquet"] = parquet(columns, settings)
     last = trace["draft"] == trace["draft"].max()
     summary = {name: float(trace[name][last].double().mean()) for name in trace if name not in ("problem", "draft")}
@@ -177,12 +184,18 @@ def _outcome(cell: Cell, model: Any, result: Result, verifier: Any) -> Outcome:
 
 
 def parquet(columns: dict[str, Tensor], about: dict[str, Any]) -> bytes:
-    """A Parquet file; counts are whole numbers, all else is float64, so that any two such files fit together."""
-    arrays = {n: (v if n in COUNTS else v.double()).detach().cpu().numpy() for n, v in columns.items()}
+    """A Parquet file; counts and tokens are whole numbers, all else is float64, so that any two such files fit."""
+    arrays = {n: _array(v if n in COUNTS or v.ndim > 1 else v.double()) for n, v in columns.items()}
     table = pa.table(arrays).replace_schema_metadata({"redraft": canonical(about)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     return bytes(sink.getvalue())
+
+
+def _array(values: Tensor) -> Any:
+    """Values (N,), or rows (N, L) as a list each."""
+    flat = values.detach().cpu().numpy()
+    return flat if flat.ndim == 1 else pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
 
 
 def _media(cell: Cell, model: Any, result: Result) -> bytes:

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from redraft.bench.compare import Comparison, Table, selection
 from redraft.bench.curves import Curve, by_metric, curves
@@ -16,6 +17,7 @@ from redraft.bench.experiment import Experiment
 from redraft.bench.plot import STYLE as CHART_STYLE
 from redraft.bench.plot import Line, chart
 from redraft.bench.samples import gallery
+from redraft.bench.sets import measured, side_by_side
 from redraft.bench.store import Store
 from redraft.core.errors import RedraftError, unknown
 from redraft.report.page import STYLE
@@ -45,6 +47,10 @@ def report(experiment: Experiment, store: Store) -> None:
     truths = frozenset(name for cell in some for name in store.settings(cell)["truths"])
     comparison = Comparison(experiment, found, truths)
     made = list(_tables(comparison, store, now))
+    budgets = _budgets(experiment, found)["nfe"]
+    of_sets = measured(experiment, tables, budgets)
+    store.keep("sets", pa.Table.from_pylist(of_sets))
+    made += side_by_side(comparison, of_sets, budgets)
     if now.failed:
         made.append(_failures(store, now))
     store.write(store.folder / "report.md", _markdown(experiment, made, now, about).encode())

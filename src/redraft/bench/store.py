@@ -6,10 +6,12 @@ of a cell's id, lie
     ID.parquet              a row for each draft of each problem; its presence means that the cell is done
     ID.seconds.parquet      wall-clock time, kept apart: all else is the same byte for byte in any run
     ID.candidates.parquet   of best-of-N only: reward and metrics of every candidate
+    ID.samples.parquet      of tasks that measure sets of samples: the samples of every draft
     ID.media.safetensors    samples, if they are kept
     ID.error.json           what the cell raised, until it is done
 
-and rows.parquet, seconds.parquet and candidates.parquet hold all cells in one, made anew for every report.
+and rows.parquet, seconds.parquet, candidates.parquet and samples.parquet hold all cells in one, made anew for every
+report; sets.parquet has what the report measured of sets of samples.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ NAMES: dict[str, Callable[[Cell], str]] = {
     "point": lambda cell: cell.point,
 }
 TABLES = {"rows": "parquet", "seconds": "seconds.parquet", "candidates": "candidates.parquet"}
+TABLES |= {"samples": "samples.parquet"}
 
 
 @dataclass(frozen=True)
@@ -166,11 +169,15 @@ class Store:
         """What `read` gives, written into one file each as well."""
         tables = self.read(cells)
         for name, table in tables.items():
-            if len(table):
-                sink = pa.BufferOutputStream()
-                pq.write_table(table, sink)
-                self.write(self.folder / f"{name}.parquet", bytes(sink.getvalue()))
+            self.keep(name, table)
         return tables
+
+    def keep(self, name: str, table: pa.Table) -> None:
+        """Write a table of all cells, if it has rows."""
+        if len(table):
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink)
+            self.write(self.folder / f"{name}.parquet", bytes(sink.getvalue()))
 
     def settings(self, cell: str) -> dict[str, Any]:
         """The job, versions and weights that a cell's metrics were made with, and which metrics are true or false."""

@@ -14,6 +14,9 @@ from redraft.core.state import Prediction, State
 class Model(Protocol):
     """What a method or a sampler may ask of a model.
 
+    One whose exact likelihood is known may also have `log_likelihood(samples) -> (B,)`, in nats: the trace then shows
+    how far drafts drift from what the model itself would write.
+
     Attributes:
         name: how users call it.
         process: the forward noising and the reverse steps that its network was trained for.

@@ -242,7 +242,11 @@ class _Session:
     def _record(self, draft: Draft, scores: dict[str, Tensor]) -> bool:
         """Write the draft into the trace and show it; whether it is to be the last."""
         rows = draft.state.problem.cpu()
-        metrics = self.evaluate(self.model.decode(draft.state.x), self.problems[rows]) if self.evaluate else {}
+        known, metrics = getattr(self.model, "log_likelihood", None), dict[str, Tensor]()
+        if known or self.evaluate:
+            samples = self.model.decode(draft.state.x)
+            metrics |= {"log_likelihood": known(samples)} if known else {}
+            metrics |= self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
         self.trace.append(
             problem=self.problems.ids[rows],
             draft=torch.full_like(rows, draft.number),

@@ -39,7 +39,11 @@ class Problems(Rows):
 
 
 class Task(Protocol):
-    """Problems and their exact metrics."""
+    """Problems and their exact metrics.
+
+    A task may also have `evaluate_set(samples, problems) -> dict[str, float]`, for what only a set has, such as its
+    diversity; a problem is there once for each of its samples.
+    """
 
     name: str
 

@@ -88,6 +88,7 @@ class TokenModel:
         digest: tells the weights apart.
         nfe_per_row: network evaluations that one row takes, 2 under guidance.
         plain: the network without guidance, where `forward` is with it: one pass gives a critic its features.
+        log_likelihood: of samples (B, R), nats (B,), where it is known.
     """
 
     name: str
@@ -104,6 +105,7 @@ class TokenModel:
     digest: str | None = None
     nfe_per_row: int = 1
     plain: Forward | None = None
+    log_likelihood: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         """Reject critics of other tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 
 import numpy as np
@@ -103,7 +103,9 @@ def model(chain: MarkovChain) -> TokenModel:
         logits = chain.leave_one_out(x).log()
         return torch.cat([logits, torch.full_like(logits[..., :1], -torch.inf)], 2), None
 
-    return TokenModel("markov", forward, Convention(chain.states + 1, chain.states), length=chain.length)
+    convention = Convention(chain.states + 1, chain.states)
+    likelihood = partial(_likelihood, chain)
+    return TokenModel("markov", forward, convention, length=chain.length, log_likelihood=likelihood)
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,12 @@ class Markov:
         Returns:
             log_likelihood: nats, under the chain; -inf where a mask is left.
         """
-        samples = samples.cpu()
-        masked = (samples == self.chain.states).any(1)
-        return {"log_likelihood": self.chain.log_likelihood(samples).masked_fill(masked, -torch.inf)}
+        return {"log_likelihood": _likelihood(self.chain, samples.cpu())}
+
+
+def _likelihood(chain: MarkovChain, samples: Tensor) -> Tensor:
+    """Nats (B,) of samples (B, L), -inf where a mask is left."""
+    return chain.log_likelihood(samples).masked_fill((samples == chain.states).any(1), -torch.inf)
 
 
 def _normal(weights: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from redraft.models.characters import LENGTH, MASK, PAD, decode, encode
 
 SHORTEST = 8
 SPLITS = {"train": 0, "test": 1}
-KINDS = ("unconditional", "infilling")
+KINDS = {"unconditional": 0, "infilling": 1, "length": 2**22}  # in the ids of problems
 SKIPPED = {
     "encodings",
     "test",
@@ -149,8 +149,8 @@ class Python:
             n: how many.
             seed: of the lines and of the spans.
             split: 'train' or 'test', whose modules have no line in common.
-            kind: 'unconditional', with nothing given; or 'infilling', a line of which one span of 20 to 60 % of its
-                characters is to be found again, all else given.
+            kind: 'unconditional', with nothing given; 'infilling', a line of which one span of 20 to 60 % of its
+                characters is to be found again, all else given; or 'length', where only the padding after a line is.
         """
         if kind not in KINDS:
             raise unknown("kind", kind, KINDS)
@@ -158,7 +158,7 @@ class Python:
             raise unknown("split", split, SPLITS)
         if n < 1:
             raise RedraftError(f"n is {n}: ask for 1 problem or more")
-        ids = (((SPLITS[split] * 2**20 + seed) * len(KINDS) + KINDS.index(kind)) << 24) + torch.arange(n)
+        ids = (((SPLITS[split] * 2**20 + seed) * 2 + KINDS[kind]) << 24) + torch.arange(n)
         if kind == "unconditional":
             x, frozen = torch.zeros(n, LENGTH, dtype=torch.int64), torch.zeros(n, LENGTH, dtype=torch.bool)
         else:
@@ -166,6 +166,8 @@ class Python:
             x, frozen = encode(list(texts)), torch.ones(n, LENGTH, dtype=torch.bool)
             for row, (start, end) in enumerate(spans):
                 frozen[row, start:end] = False
+            if kind == "length":
+                frozen = x == PAD
         return Problems(ids, x, frozen, facts={"original": x, "infilling": torch.full((n,), kind == "infilling")})
 
     def clean(self, n: int, seed: int = 0, split: str = "train") -> Tensor:
@@ -194,6 +196,12 @@ class Python:
             "length": torch.tensor([len(text) for text in texts]),
             "exact": torch.where(problems.facts["infilling"], exact, torch.nan),
         } | ({} if wanted is None else {"of_kind": torch.tensor(wanted)})
+
+    def evaluate_set(self, samples: Tensor, problems: Problems) -> dict[str, float]:
+        """The `diversity` of samples (P, 64); unless infilling also their `mauve` against 1,000 held-out lines."""
+        if problems.facts["infilling"].any():
+            return diversity(samples)
+        return diversity(samples) | {"mauve-like": self.mauve(samples, self.clean(1000, split="test"))}
 
     def parses(self, samples: Tensor) -> Tensor:
         """Whether (P,) each sample's text is Python, with nothing after its first PAD."""
@@ -284,7 +292,7 @@ def _divergence(p: np.ndarray[Any, Any], mixtures: np.ndarray[Any, Any]) -> np.n
 
 def _span(seed: int, split: str, number: int) -> tuple[str, tuple[int, int]]:
     """A line, and where the span to find again starts and ends."""
-    rng = np.random.default_rng([seed, SPLITS[split], KINDS.index("infilling"), number])
+    rng = np.random.default_rng([seed, SPLITS[split], KINDS["infilling"], number])
     chosen = lines(split)
     text = chosen[rng.integers(len(chosen))]
     size = max(1, round(len(text) * rng.uniform(0.2, 0.6)))

@@ -65,6 +65,18 @@ class SudokuTokens:
             "violations": wrong,
         }
 
+    def evaluate_set(self, samples: Tensor, problems: Problems) -> dict[str, float]:
+        """How two of the samples (P, 81) of a problem differ.
+
+        Returns:
+            differ: share of the free cells, averaged over all such pairs; nothing if each problem has one sample.
+        """
+        same = (problems.ids[:, None] == problems.ids).triu(1)
+        one, other = same.nonzero(as_tuple=True)
+        free = ~problems.frozen[one]
+        unlike = ((samples[one] != samples[other]) & free).sum(1) / free.sum(1)
+        return {"differ": float(unlike.double().mean())} if len(one) else {}
+
     def conflicts(self, samples: Tensor) -> Tensor:
         """Cells (P, 81) that break a rule, for pictures and for verifiers that give blame."""
         return torch.from_numpy(conflicts((samples + 1).cpu().numpy()))

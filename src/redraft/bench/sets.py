@@ -1,0 +1,76 @@
+"""What only a set of samples has, such as its diversity: of the samples that each method has within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from redraft.bench.cell import loaded
+from redraft.bench.compare import Comparison, Table
+from redraft.bench.curves import curves
+from redraft.bench.experiment import Experiment
+from redraft.bench.plain import canonical
+
+Row = dict[str, Any]
+
+
+def measured(experiment: Experiment, tables: dict[str, pa.Table], budgets: Sequence[float]) -> list[Row]:
+    """The task's `evaluate_set` for every method and budget, NFE, at which each of its units has a sample.
+
+    Args:
+        experiment: what was run.
+        tables: of `Store.compact`.
+        budgets: NFE.
+
+    Returns:
+        rows of method, budget, samples (how many), metric and value; none if the task has no such metrics.
+    """
+    if not len(tables["samples"]):
+        return []
+    task = loaded("task", canonical(experiment.task.plain()))
+    problems = task.problems(**experiment.problems)
+    problems = problems[problems.ids.argsort()]
+    kept = tables["samples"]["sample"].combine_chunks()
+    samples = torch.tensor(kept.flatten().to_numpy()).reshape(len(kept), -1)
+    owners = torch.tensor(tables["samples"]["problem"].to_numpy())
+    place = {key: number for number, key in enumerate(_keys(tables["samples"]))}
+    numbers = pa.array([place.get(key) for key in _keys(tables["rows"])], pa.int64())
+    numbered = tables | {"rows": tables["rows"].append_column("sample", numbers), "candidates": pa.table({})}
+    found = []
+    for curve in curves(numbered, merge_variants=experiment.select is not None):
+        if "sample" not in curve.columns:
+            continue
+        chosen = curve.at("nfe", np.array(budgets, dtype=float), "sample")[np.unique(curve.unit)]
+        for budget, some in zip(budgets, chosen.T, strict=True):
+            if not np.isnan(some).any():
+                which = torch.from_numpy(some.astype(np.int64))
+                theirs = problems[torch.searchsorted(problems.ids, owners[which])]
+                about = {"method": curve.name, "budget": budget, "samples": len(which)}
+                values = task.evaluate_set(samples[which], theirs)
+                found += [about | {"metric": metric, "value": value} for metric, value in values.items()]
+    return found
+
+
+def side_by_side(comparison: Comparison, found: Sequence[Row], budgets: Sequence[float]) -> Iterator[Table]:
+    """For each budget the metrics of samples, with their intervals, beside those of sets."""
+    for budget in budgets:
+        here = {(row["method"], row["metric"]): row["value"] for row in found if row["budget"] == budget}
+        names = dict.fromkeys(metric for _, metric in here)
+        if not here:
+            continue
+        rows = []
+        for curve in comparison.curves:
+            point = np.array([budget], dtype=float)
+            single = [comparison.of(curve, "nfe", point, m).words() for m in comparison.experiment.metrics]
+            whole = [f"{here[curve.name, m]:.3g}" if (curve.name, m) in here else "" for m in names]
+            rows.append([curve.name, *single, *whole])
+        head = ["method", *comparison.experiment.metrics, *names]
+        yield Table(f"Quality and diversity at {budget:g} NFE", head, rows)
+
+
+def _keys(rows: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(rows[name].to_pylist() for name in ("cell", "role", "problem", "draft")), strict=True)

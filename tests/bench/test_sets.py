@@ -1,0 +1,95 @@
+"""Sets of samples are those that each method has within a budget."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from grids import experiment, network, ran, text
+
+import redraft
+from redraft.bench.cell import parquet
+from redraft.bench.curves import curves
+from redraft.bench.report import report
+from redraft.bench.sets import measured
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return network(tmp_path_factory.mktemp("net") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def grid(model, tmp_path_factory):
+    return experiment(tmp_path_factory.mktemp("file"), text(model))
+
+
+@pytest.fixture(scope="module")
+def store(grid, tmp_path_factory):
+    return ran(grid, tmp_path_factory.mktemp("run"))[0]
+
+
+def cells_of(store, grid, label):
+    from redraft.bench.engine import status
+
+    return [cell for cell in status(grid, store).cells if cell.label == label]
+
+
+def test_the_samples_of_every_draft_are_kept(grid, store):
+    task = redraft.load_task("sudoku-tokens")
+    for cell in cells_of(store, grid, "ipr"):
+        rows = pq.read_table(store.path(cell.id, "parquet"))
+        kept = pq.read_table(store.path(cell.id, "samples.parquet"))
+        for name in ("problem", "draft"):
+            assert kept[name].equals(rows[name])
+        problems = task.problems(4, 3, difficulty="easy")
+        which = torch.searchsorted(problems.ids, torch.tensor(kept["problem"].to_pylist()))
+        scores = task.evaluate(torch.tensor(kept["sample"].to_pylist()), problems[which])
+        assert scores["violations"].tolist() == rows["violations"].to_pylist()
+
+
+def test_a_set_is_of_the_last_samples_within_the_budget(grid, store):
+    task = redraft.load_task("sudoku-tokens")
+    problems = task.problems(4, 3, difficulty="easy")
+    cells = cells_of(store, grid, "ancestral")
+    tables = store.read(cells)
+    budgets = [1, 2, 16]
+    (curve,) = curves(tables)
+    found = measured(grid, tables, budgets)
+    reached = [b for b in budgets if (curve.rows_within("nfe", [b]) >= 0).all()]
+    assert [row["budget"] for row in found] == reached
+    assert reached[-1] == 16
+    ends = [cell for cell in cells if cell.point == "steps=4"]
+    samples = {seed: [] for seed in (0, 1)}
+    for cell in ends:
+        samples[cell.job["seed"]] += pq.read_table(store.path(cell.id, "samples.parquet"))["sample"].to_pylist()
+    both = torch.tensor(samples[0] + samples[1])
+    wanted = task.evaluate_set(both, type(problems).cat([problems, problems]))
+    assert wanted["differ"] > 0
+    assert found[-1] == {
+        "method": "ancestral", "budget": 16, "samples": 8, "metric": "differ", "value": wanted["differ"]
+    }  # fmt: skip
+
+
+def test_the_report_shows_and_keeps_them(grid, store):
+    report(grid, store)
+    said = (store.folder / "report.md").read_text()
+    table = said.split("## Quality and diversity at 16 NFE")[1].split("\n\n")[1]
+    assert table.splitlines()[0] == "| method | violations | valid | differ |"
+    kept = pq.read_table(store.folder / "sets.parquet").to_pylist()
+    values = {row["method"]: row["value"] for row in kept if row["budget"] == 16}
+    assert {line.split(" | ")[0][2:]: line.split(" | ")[-1][:-2] for line in table.splitlines()[2:]} == {
+        name: f"{value:.3g}" for name, value in values.items()
+    }
+    assert len(values) == 4  # two settings of IPR
+
+
+def test_cells_without_samples_leave_a_method_out(grid, store):
+    tables = store.read(cells_of(store, grid, "ancestral"))
+    none = measured(grid, tables | {"samples": pa.table({})}, [16])
+    some = measured(grid, tables | {"samples": tables["samples"].slice(0, 2)}, [16])
+    assert none == some == []
+
+
+def test_a_parquet_column_may_be_of_rows():
+    table = pq.read_table(pa.BufferReader(parquet({"sample": torch.arange(6).reshape(2, 3), "nfe": torch.ones(2)}, {})))
+    assert table["sample"].to_pylist() == [[0, 1, 2], [3, 4, 5]]
