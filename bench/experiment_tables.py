@@ -15,10 +15,13 @@ from redraft.bench.compare import Comparison
 from redraft.bench.curves import curves
 from redraft.bench.experiment import checked
 from redraft.bench.plain import Map
+from redraft.bench.sets import side_by_side
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("ipr-sudoku", "samplers-python", "gstar-python", "gstar-python-infilling", "iterref-sudoku", "iterref-python")
-NAMES += ("iterref-python-parses", "iterref-python-raise", "search-digits")
+NAMES = ("ipr-sudoku", "samplers-sudoku", "samplers-python", "gstar-python", "gstar-ablation", "gstar-python-whole")
+NAMES += ("gstar-python-infilling", "iterref-sudoku", "iterref-python", "iterref-python-parses", "iterref-python-raise")
+NAMES += ("search-digits",)
+AT = 128  # evaluations, where there is a table of quality and diversity; and at the most
 
 
 def comparison(name: str) -> Comparison:
@@ -34,15 +37,25 @@ def comparison(name: str) -> Comparison:
 
 
 def of(name: str) -> str:
-    """Metrics at equal evaluations, and what the first one differs from the baseline's."""
+    """Metrics at equal evaluations, and what the first one differs from the baseline's.
+
+    Where sets were measured the other metrics stand beside those of sets, at two budgets.
+    """
     if not (RESULTS / name / "rows.parquet").exists():
         return UNMEASURED
     found = comparison(name)
     budgets = found.experiment.budgets
-    tables = [found.at_budgets("nfe", budgets, metric) for metric in found.experiment.metrics]
-    less = found.differences("nfe", budgets, next(iter(found.experiment.metrics)))
+    first, *others = found.experiment.metrics
+    tables = [found.at_budgets("nfe", budgets, first), found.differences("nfe", budgets, first)]
+    sets = RESULTS / name / "sets.parquet"
+    if sets.exists():
+        tables += side_by_side(
+            found, pq.read_table(sets).to_pylist(), dict.fromkeys((min(AT, budgets[-1]), budgets[-1]))
+        )
+    else:
+        tables += [found.at_budgets("nfe", budgets, metric) for metric in others]
     units = max(len(np.unique(curve.unit)) for curve in found.curves)
-    parts = [f"**{table.title}**, {units} units\n\n{table.markdown()}" for table in [*tables, less] if table]
+    parts = [f"**{table.title}**, {units} units\n\n{table.markdown()}" for table in tables if table]
     return "\n\n".join(parts)
 
 

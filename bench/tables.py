@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,19 +175,7 @@ def speed() -> str:
     return markdown(rows)
 
 
-def cells_of(name: str, across: str) -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:
-    """What bench/NAME.py stored: by task, what is compared and the number `across`, the rows by metric."""
-    found: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
-    for row in stored_cells(name):
-        compared = row["sampler"] if name == "masked" else row["method"]
-        found.setdefault((row["task"], compared, row[across]), {})[row["metric"]] = row
-    return found
-
-
-MASKED = ("masked", "forwards")
-COMPARED = {"masked": "sampler", "iterref": "setting"}
-ITERREF = ("iterref", "multiple")
-SHARES = {"parses", "exact", "valid", "unique", "two samples differ"}
+SHARES = {"parses", "valid"}
 
 
 def percent(row: dict[str, Any] | None) -> str:
@@ -208,70 +196,24 @@ def value(metric: str, cell: dict[str, dict[str, Any]]) -> str:
     return (percent if metric in SHARES else number)(cell.get(metric))
 
 
-def curves(experiment: tuple[str, str], task: str, metric: str) -> str:
-    """One metric: what is compared down, compute across; without the variants of ablations."""
-    cells = cells_of(*experiment)
-    across = sorted({x for t, name, x in cells if t == task and plain(name)})
-    rows = [(COMPARED[experiment[0]], *map(str, across), "n")]
-    for compared in sorted({name for t, name, _ in cells if t == task and plain(name)}):
-        here = [cells.get((task, compared, x), {}) for x in across]
-        sizes = sorted({row["n"] for cell in here for row in cell.values()})
-        rows.append((compared, *(value(metric, cell) for cell in here), "/".join(map(str, sizes))))
+def details(task: str, multiple: int, wanted: dict[str, str]) -> str:
+    """IterRef's settings at a multiple of the base cost."""
+    cells: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in stored_cells("iterref"):
+        if (row["task"], row["multiple"]) == (task, multiple):
+            cells.setdefault(row["method"], {})[row["metric"]] = row
+    rows = [("setting", *wanted.values(), "n")]
+    for setting, cell in sorted(cells.items()):
+        rows.append((setting, *(value(metric, cell) for metric in wanted), str(cell["nfe"]["n"])))
     return markdown(rows)
-
-
-def details(
-    experiment: tuple[str, str], task: str, at: int, wanted: dict[str, str], keep: Callable[[str], bool]
-) -> str:
-    """Several metrics at one amount of compute."""
-    rows = [(COMPARED[experiment[0]], *wanted.values(), "n")]
-    for (t, compared, x), cell in sorted(cells_of(*experiment).items()):
-        if t == task and x == at and keep(compared):
-            rows.append((compared, *(value(metric, cell) for metric in wanted), str(cell["nfe"]["n"])))
-    return markdown(rows)
-
-
-def plain(compared: str) -> bool:
-    """Whether this is no variant of an ablation."""
-    return "=" not in compared and " at " not in compared and not compared.endswith("evenly")
-
-
-NFE = {"nfe": "NFE"}
-QUALITY = {"parses": "parses, %", "nll": "nll", "repetition": "repetition", "mauve-like": "MAUVE-like"}
-VARIETY = {"distinct_4": "distinct-4", "entropy": "entropy", "unique": "unique, %", "redraws a token": "redraws"}
-
-
-def ablation() -> str:
-    """Guided and unguided star steps with one setting changed."""
-
-    def kept(sampler: str) -> bool:
-        return sampler.startswith(("star+", "g-star+"))
-
-    return details(MASKED, "python", 128, NFE | QUALITY | VARIETY, kept)
-
-
-def infilling() -> str:
-    """Infilling, and how often the very line is found."""
-    wanted = NFE | {"parses": "parses, %", "exact": "exact, %"}
-    return curves(MASKED, "infilling", "parses") + "\n\n" + details(MASKED, "infilling", 64, wanted, plain)
-
-
-def sudoku_tokens() -> str:
-    """Boards, and how much two samples of a puzzle differ."""
-    wanted = NFE | {"valid": "valid, %", "violations": "violations", "two samples differ": "two samples differ, %"}
-    wanted["redraws a token"] = "redraws"
-    more = "\n\n".join(f"At {at}:\n\n" + details(MASKED, "sudoku-tokens", at, wanted, plain) for at in (64, 128))
-    return curves(MASKED, "sudoku-tokens", "valid") + "\n\n" + more
 
 
 def reward_ablation() -> str:
     """IterRef with one setting changed: where and how far at 4 times the base cost, and k N = 32 tries."""
     wanted = {"reward": "reward", "acceptance": "acceptance", "nfe": "NFE", "verifier calls": "verifier calls"}
     parts = []
-    for task in ("python", "sudoku-tokens"):
-        more = {"parses": "parses, %"} if task == "python" else {"valid": "valid, %"}
-        where = details(ITERREF, task, 4, wanted | more, lambda name: not plain(name))
-        tries = details(ITERREF, task, 6, wanted | more, lambda name: not plain(name))
+    for task, more in {"python": {"parses": "parses, %"}, "sudoku-tokens": {"valid": "valid, %"}}.items():
+        where, tries = (details(task, multiple, wanted | more) for multiple in (4, 6))
         parts.append(f"`{task}`, where and how far, 4 times the base cost:\n\n{where}\n\nk N = 32:\n\n{tries}")
     return "\n\n".join(parts)
 
@@ -341,11 +283,6 @@ TABLES = (
         "grid": grid,
         "vary": vary,
         "speed": speed,
-        "python": lambda: curves(MASKED, "python", "parses"),
-        "python_more": lambda: details(MASKED, "python", 128, NFE | QUALITY | VARIETY, plain),
-        "ablation": ablation,
-        "infilling": infilling,
-        "sudoku_tokens": sudoku_tokens,
         "masked_speed": masked_speed,
         "reward_ablation": reward_ablation,
         "reward_speed": reward_speed,

@@ -224,3 +224,12 @@ def test_ipr_over_tokens_leaves_the_law_as_it_is():
     assert ipr_p(Sequential(steps_per_region=1), level=0.6) > FALSE_ALARM
     assert ipr_p(Unmask(4, ONE_BY_ONE)) > FALSE_ALARM
     assert ipr_p(Parallel(1)) < CERTAIN
+
+
+def test_the_trace_says_how_often_tokens_were_masked_again():
+    steps, rows = 8, 4000
+    star = Unmask(steps, Rule(Remask("star")))
+    redraws = redraft.run(Generate(star), MODEL, problems(rows), progress=False).trace["redraws"]
+    expected = sum(i / steps * (1 - (i + 1) / steps) for i in range(steps))
+    assert abs(redraws.mean() - expected) < 4 * redraws.std() / rows**0.5
+    assert not redraft.run(Generate(Unmask(steps)), MODEL, problems(9), progress=False).trace["redraws"].any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def measured(experiment: Experiment, tables: dict[str, pa.Table], budgets: Seque
     return found
 
 
-def side_by_side(comparison: Comparison, found: Sequence[Row], budgets: Sequence[float]) -> Iterator[Table]:
+def side_by_side(comparison: Comparison, found: Sequence[Row], budgets: Iterable[float]) -> Iterator[Table]:
     """For each budget the metrics of samples, with their intervals, beside those of sets."""
     for budget in budgets:
         here = {(row["method"], row["metric"]): row["value"] for row in found if row["budget"] == budget}

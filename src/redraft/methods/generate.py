@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,12 +28,20 @@ class Generate:
     sampler: AnySampler = field(default_factory=Preset)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
-        """The one draft."""
+        """The one draft; of masked models with its `redraws`, how often a free token was masked again."""
         if verifier is not None:
             raise RedraftError("Generate takes no verifier: leave verifier=None")
         if draft.number < 0:
             noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
-            yield replace(draft, state=sample(self.sampler, model, noisy, streams.fold("initial")), number=0)
+            scores: dict[str, Tensor] = {}
+            free = draft.state.free.sum(1).double().clamp_min(1)
+
+            def note(rows: Tensor, walk: Any) -> None:
+                if hasattr(walk, "remasked"):
+                    scores.setdefault("redraws", torch.zeros_like(free))[rows] = walk.remasked / free[rows]
+
+            state = sample(self.sampler, model, noisy, streams.fold("initial"), note)
+            yield replace(draft, state=state, number=0, scores=scores)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -106,8 +107,22 @@ def descend(sampler: Sampler, model: Model, walk: Any, level: float, streams: St
         walk = walk.put(above, advance(sampler, model, walk[above], streams[above]))
 
 
-def sample(sampler: Sampler, model: Model, state: State, streams: Streams) -> State:
-    """Walk every row to its end; a row that arrives leaves the batch, so it costs nothing more."""
+def sample(
+    sampler: Sampler,
+    model: Model,
+    state: State,
+    streams: Streams,
+    arriving: Callable[[Tensor, Any], None] | None = None,
+) -> State:
+    """Walk every row to its end; a row that arrives leaves the batch, so it costs nothing more.
+
+    Args:
+        sampler: how.
+        model: the model.
+        state: where the rows begin.
+        streams: of the rows.
+        arriving: is told which rows (N,) arrive, with their walk.
+    """
     walk = sampler.init(model, state, streams)
     rows = torch.arange(len(state), device=state.x.device)
     arrived: list[tuple[Tensor, State]] = []
@@ -115,6 +130,8 @@ def sample(sampler: Sampler, model: Model, state: State, streams: Streams) -> St
         done = walk.done
         if done.any():
             arrived.append((rows[done], walk.state[done]))
+            if arriving:
+                arriving(rows[done], walk[done])
             rows, streams, walk = rows[~done], streams[~done], walk[~done]
         if not len(rows):
             break
