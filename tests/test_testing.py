@@ -9,7 +9,9 @@ from toys import Toy, toy_problems
 from redraft import IPR, Disagreement, Generate, Preset, Sequential
 from redraft.models.tokens import TokenModel
 from redraft.tasks.markov import Markov
-from redraft.testing import check_method, check_model
+from redraft.tasks.python import Python
+from redraft.tasks.sudoku_tokens import SudokuTokens
+from redraft.testing import check_method, check_model, check_task
 
 METHOD = IPR(iterations=2, initial=Sequential(2), refine=Sequential(2), keep=Disagreement())
 
@@ -105,3 +107,60 @@ class Unseeded(IPR):
 def test_a_broken_method_is_told_what_is_wrong(method, complaint):
     with pytest.raises(AssertionError, match=complaint):
         check_method(method(iterations=2, initial=Sequential(2), refine=Sequential(2)), Toy(), problems())
+
+
+def test_tasks_that_ship_are_sound():
+    check_task(Markov(length=8), Markov(length=8).problems(3, seed=5).x)
+    boards = SudokuTokens()
+    check_task(boards, boards.problems(3, seed=5).x)
+    lines = Python(device="cpu")
+    check_task(lines, lines.clean(3))
+
+
+class Growing(Markov):
+    def problems(self, n, seed=0, split="test", given=0.0):
+        return super().problems(n, seed + n, split, given)
+
+
+class Forgetful(Markov):
+    def problems(self, n, seed=0, split="test", given=0.0):
+        return super().problems(n, 0, split, given)
+
+
+class Averaging(Markov):
+    def evaluate(self, samples, problems):
+        return {"mean": samples.double().mean().expand(len(samples))}
+
+
+class Scalar(Markov):
+    def evaluate(self, samples, problems):
+        return {"mean": samples.double().mean()}
+
+
+class Sorting(Markov):
+    def evaluate(self, samples, problems):
+        return {"first": samples[:, 0].sort().values}
+
+
+class Erasing(Markov):
+    def evaluate(self, samples, problems):
+        found = super().evaluate(samples, problems)
+        samples.zero_()
+        return found
+
+
+@pytest.mark.parametrize(
+    ("task", "complaint"),
+    [
+        (Growing, "how many are made"),
+        (Forgetful, "one id"),
+        (Averaging, "mean of a sample depends on its batch"),
+        (Scalar, "mean is of shape"),
+        (Sorting, "first is out of order"),
+        (Erasing, "changes its samples"),
+    ],
+)
+def test_a_broken_task_is_told_what_is_wrong(task, complaint):
+    broken = task(length=8)
+    with pytest.raises(AssertionError, match=complaint):
+        check_task(broken, torch.tensor([[1, 2, 3, 4, 5, 0, 1, 2], [0] * 8, [2] * 8]))

@@ -5,6 +5,7 @@ Call them from your test-suite:
     redraft.testing.check_model(my_model, my_problems)
     redraft.testing.check_method(my_method, my_model, my_problems)
     redraft.testing.check_verifier(my_verifier, my_samples, my_problems)
+    redraft.testing.check_task(my_task, my_samples)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from redraft.core.model import Model
 from redraft.core.run import run
 from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
-from redraft.core.task import Problems
+from redraft.core.task import Problems, Task
 from redraft.core.verifier import Verifier, blames, trait
 
 
@@ -107,6 +108,37 @@ def check_verifier(verifier: Verifier, samples: Tensor, problems: Problems, tole
     if blames(verifier):
         calls.blame(samples, problems)
     assert _generators() == before, "a global random generator was moved"
+
+
+@torch.no_grad()
+def check_task(task: Task, samples: Tensor) -> None:
+    """Check what runs and experiments rely on, with two samples (P, ...) or more that differ, for the first P problems.
+
+    - a problem follows from its number, whatever the number of problems, and an id of its own in every seed, split;
+    - `frozen` is (P, R) for x (P, R, *region);
+    - each metric has a value for each sample, (P,), which follows it when the order changes and is the same alone;
+    - samples stay as they are, and no global random generator is moved.
+    """
+    before, kept = _generators(), samples.clone()
+    problems, fewer = task.problems(len(samples)), task.problems(1)
+    same = all(torch.equal(getattr(problems, name)[:1], getattr(fewer, name)) for name in ("ids", "x", "frozen"))
+    assert same, "a problem depends on how many are made"
+    ids = torch.cat([task.problems(len(samples), seed, split).ids for seed in (0, 1) for split in ("train", "test")])
+    assert len(set(ids.tolist())) == len(ids), "two problems have one id"
+    assert problems.frozen.shape == problems.x.shape[:2], f"frozen is of shape {tuple(problems.frozen.shape)}"
+    metrics, back = task.evaluate(samples, problems), _backwards(problems)
+    assert torch.equal(samples, kept), "the task changes its samples"
+    turned = task.evaluate(samples[back], problems[back])
+    alone = [task.evaluate(samples[i : i + 1], problems[i : i + 1]) for i in range(len(samples))]
+    for name, values in metrics.items():
+        assert values.shape == samples.shape[:1], f"{name} is of shape {tuple(values.shape)}"
+        _same(turned[name].flip(0), values, f"{name} is out of order")
+        _same(torch.cat([each[name] for each in alone]), values, f"{name} of a sample depends on its batch")
+    assert _generators() == before, "a global random generator was moved"
+
+
+def _same(one: Tensor, other: Tensor, complaint: str) -> None:
+    assert torch.allclose(one.double(), other.double(), rtol=1e-4, atol=1e-6, equal_nan=True), complaint
 
 
 def _backwards(problems: Problems) -> Tensor:

@@ -50,7 +50,8 @@ def load_network(kind: type[Net], folder: Path) -> Net:
     if config.get("network") != kind.__name__:
         raise RedraftError(f"{folder} holds a {config.get('network')!r}, not a {kind.__name__!r}")
     try:
-        net = kind(**config["config"])
+        with torch.random.fork_rng(devices=[]):  # initial weights move the global generator
+            net = kind(**config["config"])
         net.load_state_dict(load_file(path))
     except Exception as error:
         raise RedraftError(f"{path} cannot be loaded as the safetensors of {kind.__name__}: {said(error)}") from error
