@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -25,8 +25,8 @@ Word = Annotated[str, tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where cells are run.
+class Options:
+    """How cells are run.
 
     Attributes:
         workers: processes, each with its own models; with --ray, actors, as many as there are CPUs if not given.
@@ -34,6 +34,8 @@ class Where:
         ray: address of a Ray cluster, 'auto' for the one of this node, or 'local' to start one.
         gpus_per_worker: share of a GPU that a Ray actor holds, for its models and verifiers.
         track: tell a tracker of every cell.
+        yes: run it however large it is.
+        force: go on though versions or weights differ from those that the folder was begun with.
     """
 
     workers: int | None = None
@@ -41,6 +43,8 @@ class Where:
     ray: str | None = None
     gpus_per_worker: float = 0.0
     track: Literal["trackio", "wandb"] | None = None
+    yes: bool = False
+    force: bool = False
 
     def executor(self) -> Executor:
         """What the options ask for."""
@@ -63,23 +67,19 @@ class Run:
         file: a YAML file, or the name of an experiment that ships.
         size: such as 'smoke', of those that the file has; 'full' is the file itself.
         out: folder; runs/bench/NAME-SIZE if not given.
-        yes: run it however large it is.
-        force: go on though versions or weights differ from those that the folder was begun with.
-        where: the workers.
+        options: how.
     """
 
     file: Word
     size: str = "full"
     out: Path | None = None
-    yes: bool = False
-    force: bool = False
-    where: Annotated[Where, tyro.conf.arg(name="")] = Where()
+    options: Annotated[Options, tyro.conf.arg(name="")] = Options()
 
     def run(self) -> Status:
         """Say what it costs, run it, write the report."""
         experiment = load(self.file, self.size)
         store = Store(self.out or Path("runs/bench") / f"{experiment.name}-{self.size}")
-        return _go(experiment, store, self.size, self)
+        return _go(experiment, store, self.size, self.options)
 
 
 @dataclass(frozen=True)
@@ -88,21 +88,17 @@ class Resume:
 
     Attributes:
         folder: of `redraft bench run`.
-        yes: run it however large it is.
-        force: go on though versions or weights differ from those that the folder was begun with.
-        where: the workers.
+        options: how.
     """
 
     folder: Annotated[Path, tyro.conf.Positional]
-    yes: bool = False
-    force: bool = False
-    where: Annotated[Where, tyro.conf.arg(name="")] = Where()
+    options: Annotated[Options, tyro.conf.arg(name="")] = Options()
 
     def run(self) -> Status:
         """Run what is left, write the report."""
         store = Store(self.folder)
         experiment = _stored(store)
-        return _go(experiment, store, store.about()["size"], self)
+        return _go(experiment, store, store.about()["size"], self.options)
 
 
 @dataclass(frozen=True)
@@ -138,13 +134,13 @@ class Report:
         print(f"report: {store.folder / 'index.html'}")
 
 
-def _go(experiment: Experiment, store: Store, size: str, asked: Any) -> Status:
-    executor, now = asked.where.executor(), engine.status(experiment, store)
-    _estimated(experiment, now, asked.yes)
-    sink = tracker(asked.where.track, experiment.name) if asked.where.track else None
+def _go(experiment: Experiment, store: Store, size: str, options: Options) -> Status:
+    executor, now = options.executor(), engine.status(experiment, store)
+    _estimated(experiment, now, options.yes)
+    sink = tracker(options.track, experiment.name) if options.track else None
     with store.locked():
-        store.open(experiment, size, asked.force)
-    now = engine.run(experiment, store, executor, asked.where.threads, sink)
+        store.open(experiment, size, options.force)
+    now = engine.run(experiment, store, executor, options.threads, sink)
     _told(now, store)
     if now.done:
         report(experiment, store)
