@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from redraft.core.trace import Trace
-from redraft.report.curve import _ticks, curve
+from redraft.report.chart import Line, _powers, _round, chart
 from redraft.report.page import page
 from redraft.report.pictures import CELL, FRAME, PAPER, _start, board_picture, frames, overview, png, snapshots
 from redraft.report.story import Story
@@ -96,17 +96,34 @@ def test_the_storys_figures(story):
 
 
 def test_the_curve_has_a_dot_for_each_draft(story):
-    svg = curve(story.steps)
-    assert svg.count("<circle") == 2
-    assert "draft 1: 100 % valid at 30 NFE" in svg
+    found = page(story)
+    assert found.count("<circle") == 2
+    assert "valid: 100 at 30" in found
 
 
-@pytest.mark.parametrize("most", [1, 3, 9, 24.9, 85, 213, 720, 2400, 99_999])
+@pytest.mark.parametrize("most", [1.1, 3, 9, 24.9, 85, 213, 720, 2400, 99_999])
 def test_ticks_are_few_and_round(most):
-    ticks = _ticks(most)
-    assert 2 <= len(ticks) <= 9
-    assert ticks[-1] <= most
-    assert len(set(np.diff(ticks))) == 1
+    budgets, values = _powers(1.0, most), _round(0.0, most)
+    assert 2 <= len(budgets) <= 9
+    assert 2 <= len(values) <= 8
+    assert budgets[-1] <= most * 1.001
+    assert values[-1] <= most
+    assert np.allclose(np.diff(values), values[1] - values[0])
+
+
+def test_a_chart_leaves_out_what_is_unknown_and_dashes_what_comes_first():
+    bare = Line.bare("a", [(0.0, 9.0), (10.0, 1.0), (100.0, 3.0)])
+    lone = chart([bare], "value", "NFE", first=True)
+    assert lone.count("<circle") == 2
+    assert "legend" not in lone
+    dashed = lone.split('class="first" points="')[1].split('"')[0].split()
+    dot = lone.split('<circle class="dot" cx="')[1].split('"')
+    assert dashed[0] == f"{dot[0]},{dot[2]}"
+    assert dashed[1].split(",")[1] == dot[2]
+    two = chart([bare, Line.bare("<b>", [(10.0, np.nan)]), Line.bare("c", [(10.0, 2.0)])], "value", "NFE")
+    assert two.count("<span") == 2
+    assert "first" not in two
+    assert "No draft" in chart([Line.bare("b", [(10.0, np.nan)])], "value", "NFE")
 
 
 def test_overview_is_a_wide_picture(story):

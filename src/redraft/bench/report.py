@@ -14,12 +14,12 @@ from redraft.bench.compare import Comparison, Table, selection
 from redraft.bench.curves import Curve, by_metric, curves
 from redraft.bench.engine import Status, status
 from redraft.bench.experiment import Experiment
-from redraft.bench.plot import STYLE as CHART_STYLE
-from redraft.bench.plot import Line, chart
 from redraft.bench.samples import gallery
 from redraft.bench.sets import measured, side_by_side
 from redraft.bench.store import Store
 from redraft.core.errors import RedraftError, unknown
+from redraft.report.chart import STYLE as CHART_STYLE
+from redraft.report.chart import Line, chart
 from redraft.report.page import STYLE
 
 TABLE_STYLE = """pre { overflow-x: auto; font-size: .82rem; }

@@ -21,7 +21,8 @@ from redraft.core.errors import RedraftError, require, unknown
 from redraft.core.files import prepare, write
 from redraft.core.registry import VERIFIERS
 from redraft.core.result import settings_of
-from redraft.report.gallery import MOST, Found, Gallery, pixels, png, sheet, small
+from redraft.report.gallery import MOST, Found, Gallery, pixels, sheet, small
+from redraft.report.pictures import png
 from redraft.tasks.prompt_sets import PromptSet, load_prompts
 from redraft.verifiers.combined import MeanRank, WeightedSum, held_out
 
@@ -227,7 +228,7 @@ class Shown:
             digest, seen = hashlib.sha256(content).hexdigest()[:16], self.seen.setdefault(problem, set())
             if digest not in seen:
                 name = f"{len(seen)}_{problem}_{digest}_{score:.6g}.png"
-                write(self.folder / name, png(pixels(small(sample))))
+                write(self.folder / name, png(pixels(small(sample)), colours=None))
                 seen.add(digest)
         return scores
 
@@ -372,8 +373,8 @@ class Hunt:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             for number, problem in enumerate(problems.ids.tolist()):
-                write(part / f"baseline-{number}.png", png(pixels(base.samples[number])))
-                write(part / f"winner-{number}.png", png(pixels(result.samples[number])))
+                write(part / f"baseline-{number}.png", png(pixels(base.samples[number]), colours=None))
+                write(part / f"winner-{number}.png", png(pixels(result.samples[number]), colours=None))
                 if candidates := shown.sheet(problem):
                     write(part / f"candidates-{number}.png", candidates)
             result.trace.save(part / "trace.parquet")

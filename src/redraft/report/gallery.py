@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from redraft.core.errors import require
 from redraft.core.trace import Trace
+from redraft.report.chart import STYLE as CHART_STYLE
+from redraft.report.chart import Line, chart
 from redraft.report.page import STYLE
+from redraft.report.pictures import Pixels, png
 from redraft.report.statistics import student
 
-Pixels = NDArray[np.uint8]
 Rows = list[list[str]]
 
 SIDE, COLUMNS, MOST, LINE = 128, 8, 64, 14  # of a sheet: pixels of a cell, cells in a row and in all, pixels of a label
@@ -43,13 +44,6 @@ def pixels(picture: Tensor) -> Pixels:
         picture = torch.cat(list(picture[frames]), -1)
     colours = picture.detach().cpu().float().clamp(0, 1).expand(3, -1, -1)
     return (colours.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-
-
-def png(picture: Pixels) -> bytes:
-    """A PNG file in full colour."""
-    file = io.BytesIO()
-    require("PIL.Image", "plot").fromarray(picture).save(file, "PNG")
-    return file.getvalue()
 
 
 def small(picture: Tensor) -> Tensor:
@@ -73,7 +67,7 @@ def sheet(pictures: list[Pixels], labels: list[str]) -> bytes:
         left, top = place % columns * SIDE, place // columns * high
         page.paste(image, (left + 2, top + 2))
         write.text((left + 4, top + SIDE - 1), label, fill="black")
-    return png(np.asarray(page))
+    return png(np.asarray(page), colours=None)
 
 
 def _fitted(pil: Any, image: Any) -> Any:
@@ -161,7 +155,7 @@ class Gallery:
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>Redraft: {escape(self._title())}</title>",
-            f"<style>{STYLE}{PICTURE}</style>\n</head>\n<body>",
+            f"<style>{STYLE}{CHART_STYLE}{PICTURE}</style>\n</head>\n<body>",
             *self._opening(),
             *self._scores(),
             *self._categories(),
@@ -215,10 +209,14 @@ class Gallery:
     def _charts(self) -> list[str]:
         lines = {name: curve_of(self.found, name) for name in self.roles}
         figures = [
-            f"<figure>{chart(points, name)}<figcaption>{escape(name)} ({self.roles[name]})</figcaption></figure>"
+            f"<figure>{self._chart(name, points)}<figcaption>{escape(name)} ({self.roles[name]})</figcaption></figure>"
             for name, points in lines.items()
         ]
-        return ["<h2>Against compute</h2>", '<div class="gallery">', *figures, "</div>"]
+        return ["<h2>Against compute</h2>", *figures]
+
+    @staticmethod
+    def _chart(name: str, points: list[tuple[float, float]]) -> str:
+        return chart([Line.bare(name, points)], name, "network evaluations", first=True)
 
     def _pictures(self) -> list[str]:
         parts = ["<h2>Pictures</h2>"]
@@ -281,11 +279,6 @@ def _row(kind: str, cells: list[str]) -> str:
     return "<tr>" + "".join(f"<{kind}>{cell}</{kind}>" for cell in cells) + "</tr>"
 
 
-# --- Curves -------------------------------------------------------------------------------------
-
-WIDTH, HEIGHT, EDGE = 300, 170, 28
-
-
 def curve_of(found: list[Found], verifier: str) -> list[tuple[float, float]]:
     """Mean score of the best so far by mean NFE, from the baseline on, over the drafts that all prompts have."""
     traces = [Trace.load(each.folder / "trace.parquet") for each in found]
@@ -296,27 +289,3 @@ def curve_of(found: list[Found], verifier: str) -> list[tuple[float, float]]:
         x, y = (torch.cat([each[draft].double() for each in column]).mean() for column in (nfe, scores))
         points.append((float(x), float(y)))
     return points
-
-
-def chart(points: list[tuple[float, float]], name: str) -> str:
-    """An `<svg>` of a curve, with its first value dashed and its ends in numbers."""
-    right, low, top = max(x for x, _ in points), min(y for _, y in points), max(y for _, y in points)
-
-    def at(x: float, y: float) -> str:
-        share = (y - low) / ((top - low) or 1.0)
-        return f"{EDGE + x / right * (WIDTH - 2 * EDGE):.1f},{HEIGHT - EDGE - share * (HEIGHT - 2 * EDGE):.1f}"
-
-    words = [(0, low, f"{low:.3g}", "start"), (0, top, f"{top:.3g}", "start"), (right, low, f"{right:.0f} NFE", "end")]
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)} against network evaluations">',
-        f'<polyline class="first" points="{at(0, points[0][1])} {at(right, points[0][1])}"/>',
-        f'<polyline class="curve" points="{" ".join(at(x, y) for x, y in points)}"/>',
-        *(_word(at(x, y), text, anchor, y == low) for x, y, text, anchor in words),
-        "</svg>",
-    ]
-    return "\n".join(parts)
-
-
-def _word(point: str, text: str, anchor: str, below: bool) -> str:
-    x, y = map(float, point.split(","))
-    return f'<text x="{x:.1f}" y="{y + (18 if below else -8):.1f}" text-anchor="{anchor}">{text}</text>'

@@ -5,7 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from redraft.report.curve import curve
+import numpy as np
+
+from redraft.report.chart import STYLE as CHART_STYLE
+from redraft.report.chart import Line, chart
 from redraft.report.pictures import frames, inline, snapshots
 from redraft.report.story import percent
 
@@ -16,9 +19,9 @@ GALLERY = 6
 
 STYLE = """
 :root { color-scheme: light dark; --back: #fbfbfa; --text: #1d232c; --soft: #667080; --line: #dfe3e8;
-  --accent: #2467ab; --band: #2e7dc82e; }
+  --accent: #2467ab; }
 @media (prefers-color-scheme: dark) { :root { --back: #14171b; --text: #e4e7eb; --soft: #98a1ad;
-  --line: #2d333b; --accent: #6fb1f2; --band: #6fb1f22e; } img.board { filter: brightness(.9); } }
+  --line: #2d333b; --accent: #6fb1f2; } img.board { filter: brightness(.9); } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2.5rem 1.15rem 3rem; max-width: 50rem; background: var(--back); color: var(--text);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -28,11 +31,6 @@ p { margin: .5rem 0; max-width: 40rem; }
 .soft, figcaption, footer { color: var(--soft); font-size: .9rem; }
 svg { display: block; width: 100%; max-width: 40rem; height: auto; }
 svg text { fill: var(--soft); font-size: 12px; }
-.grid { stroke: var(--line); stroke-width: 1; }
-.first { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 4; }
-.band { fill: var(--band); }
-.curve { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
-.dot { fill: var(--accent); }
 .key { display: inline-block; width: .95em; height: .95em; margin: 0 .3em 0 .1em; vertical-align: -.12em;
   border: 1px solid #b9c0ca; }
 img.board { display: block; width: 100%; height: auto; border-radius: 3px; }
@@ -88,10 +86,10 @@ def page(story: Story) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Redraft: {escape(story.headline)}</title>",
-        f"<style>{STYLE}</style>\n</head>\n<body>",
+        f"<style>{STYLE}{CHART_STYLE}</style>\n</head>\n<body>",
         *_opening(story),
         "<h2>Valid boards against compute</h2>",
-        curve(story.steps),
+        _curve(story.steps),
         '<p class="soft">Share of boards that break no rule, with its 95&nbsp;% interval (Wilson); dashed: the first '
         "draft. Every evaluation of the network is counted.</p>",
         *_player(story),
@@ -101,6 +99,14 @@ def page(story: Story) -> str:
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
+
+
+def _curve(steps: list[Step]) -> str:
+    """The share of valid boards in per cent against compute, from the first draft that cost any."""
+    low, high = zip(*(step.interval for step in steps), strict=True)
+    x, share = np.array([step.nfe for step in steps]), np.array([step.share for step in steps])
+    line = Line("valid", x, 100 * share, 100 * np.array(low), 100 * np.array(high))
+    return chart([line], "share of valid boards in per cent", "network evaluations per board", first=True)
 
 
 def _opening(story: Story) -> list[str]:

@@ -59,12 +59,14 @@ def snapshots(story: Story, step: int, numbers: list[int]) -> Iterator[Pixels]:
         yield board_picture(board.numpy(), given.numpy(), wrong[number].numpy())
 
 
-def png(picture: Pixels, colours: int = 64) -> bytes:
-    """A PNG file of a picture (H, W, 3)."""
+def png(picture: Pixels, colours: int | None = 64) -> bytes:
+    """A PNG file of a picture (H, W, 3), in a few colours or, for None, in all of them."""
     pil = require("PIL.Image", extra="plot")
-    image = pil.fromarray(picture).quantize(colours, pil.Quantize.MAXCOVERAGE, dither=pil.Dither.NONE)
+    image = pil.fromarray(picture)
+    if colours:
+        image = image.quantize(colours, pil.Quantize.MAXCOVERAGE, dither=pil.Dither.NONE)
     file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", optimize=bool(colours))
     return file.getvalue()
 
 

@@ -8,8 +8,9 @@ from html import escape
 from math import ceil, floor, log10
 
 import numpy as np
+from numpy.typing import NDArray
 
-from redraft.bench.curves import Floats
+Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 620, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 44
@@ -17,7 +18,10 @@ COLOURS = ("#2467ab", "#c4572b", "#2f8f5b", "#8a53b5", "#b38a12", "#c23b74", "#3
 STYLE = (
     "\n".join(f".s{i} {{ --own: {colour}; }}" for i, colour in enumerate(COLOURS))
     + """
-.curve { stroke: var(--own, var(--accent)); } .dot { fill: var(--own, var(--accent)); }
+.grid { stroke: var(--line); stroke-width: 1; }
+.first { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 4; }
+.curve { fill: none; stroke: var(--own, var(--accent)); stroke-width: 2; stroke-linejoin: round; }
+.dot { fill: var(--own, var(--accent)); }
 .band { fill: var(--own, var(--accent)); opacity: .16; }
 .legend span { white-space: nowrap; margin-right: 1.1em; }
 .legend i { display: inline-block; width: 1.1em; height: .22em; margin-right: .4em; vertical-align: .2em;
@@ -28,7 +32,15 @@ STYLE = (
 
 @dataclass(frozen=True)
 class Line:
-    """A mean (K,) with its band (K,) at budgets x (K,)."""
+    """A mean (K,) at budgets x (K,).
+
+    Attributes:
+        name: in the legend.
+        x: budgets, NaN and 0 not shown.
+        mean: at each.
+        low: end of its band (K,); the mean itself if there is none.
+        high: other end.
+    """
 
     name: str
     x: Floats
@@ -36,9 +48,22 @@ class Line:
     low: Floats
     high: Floats
 
+    @classmethod
+    def bare(cls, name: str, points: Sequence[tuple[float, float]]) -> Line:
+        """Points without a band."""
+        x, mean = np.array(points, dtype=float).reshape(-1, 2).T
+        return cls(name, x, mean, mean, mean)
 
-def chart(lines: Sequence[Line], label: str, across: str) -> str:
-    """An `<svg>` with all lines, the budget on a logarithmic axis, and a legend."""
+
+def chart(lines: Sequence[Line], label: str, across: str, first: bool = False) -> str:
+    """An `<svg>` with all lines, the budget on a logarithmic axis, and a legend if there are two lines or more.
+
+    Args:
+        lines: what to draw; those without a point are left out.
+        label: of the values.
+        across: what budgets are.
+        first: dash the first value of each line, to see what is above it.
+    """
     known = [line for line in (_known(line) for line in lines) if len(line.x)]
     if not known:
         return '<p class="soft">No draft of every unit is within any budget.</p>'
@@ -48,12 +73,13 @@ def chart(lines: Sequence[Line], label: str, across: str) -> str:
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)} against {across}">',
         *_axes(x, y, place, across),
+        *(_dashed(line, x, place) for line in known if first),
         *(_drawn(line, _number(lines, line.name), place) for line in known),
         "</svg>",
-        '<p class="legend soft">',
-        *(f'<span class="s{_number(lines, line.name)}"><i></i>{escape(line.name)}</span>' for line in known),
-        "</p>",
     ]
+    if len(lines) > 1:
+        legend = (f'<span class="s{_number(lines, line.name)}"><i></i>{escape(line.name)}</span>' for line in known)
+        parts += ['<p class="legend soft">', *legend, "</p>"]
     return "\n".join(parts)
 
 
@@ -101,6 +127,11 @@ def _drawn(line: Line, number: int, place: Place) -> str:
     return f'<g class="s{number}">{band}<polyline class="curve" points="{" ".join(middle)}"/>{dots}</g>'
 
 
+def _dashed(line: Line, x: Floats, place: Place) -> str:
+    ends = " ".join(_at(place(end, line.mean[0])) for end in (x.min(), x.max()))
+    return f'<polyline class="first" points="{ends}"/>'
+
+
 def _axes(x: Floats, y: Floats, place: Place, across: str) -> list[str]:
     low, high = _ends(y)
     left, right = float(x.min()), float(x.max())
@@ -124,11 +155,14 @@ def _round(low: float, high: float) -> list[float]:
 
 
 def _powers(left: float, right: float) -> list[float]:
-    """1, 2 and 5 times powers of ten in [left, right], or the ends if there are none."""
+    """1, 2 and 5 times powers of ten in [left, right]; where they are few, round numbers, or else the ends."""
     found = [m * 10.0**p for p in range(floor(log10(left)), ceil(log10(right)) + 1) for m in (1, 2, 5)]
     found = [tick for tick in found if left * 0.999 <= tick <= right * 1.001]
-    thin = found if len(found) <= 9 else [tick for tick in found if f"{tick:e}".startswith("1.0")]
-    return thin or sorted({left, right})
+    if len(found) > 9:
+        return [tick for tick in found if f"{tick:e}".startswith("1.0")]
+    if len(found) < 3 and left < right:
+        found = _round(left, right)
+    return found if len(found) > 1 else sorted({left, right})
 
 
 def _at(point: tuple[float, float]) -> str:
