@@ -64,6 +64,7 @@ class Pool:
                 for work in islice(_taken(suspects) if suspects else todo, room):
                     running[_submitted(pool, measure, work[0])] = work
                 if not running:
+                    pool.shutdown()
                     return
                 ended = {future: running.pop(future) for future in wait(running, return_when=FIRST_COMPLETED).done}
                 yield from (_outcome(future, cell) for future, (cell, _) in ended.items() if not _lost(future))
