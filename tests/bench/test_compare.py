@@ -149,6 +149,11 @@ def test_a_share_without_spread_has_wilsons_interval_and_other_metrics_do_not():
     assert other.of(other.curves[0], "nfe", np.array([8.0]), "valid").words() == "1 (1 to 1)"
 
 
+def test_words_know_no_rounding_errors():
+    values = np.array([[0.1 + 0.2 - 0.3], [-1e-17]])
+    assert comparison(curve("a", np.ones((1, 2)))).estimate(values).words() == "0 (0 to 0)"
+
+
 def test_units_that_are_missing_do_not_blank_a_method():
     whole, part = curve("a", np.ones((3, 2))), curve("b", np.zeros((3, 2)))
     keep = np.array([0, 1, 4])

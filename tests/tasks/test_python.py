@@ -113,10 +113,14 @@ def test_infilling_frees_one_span_of_a_held_out_line(task):
     assert not task.problems(3).frozen.any()
 
 
-def test_of_a_length_only_the_padding_is_given(task):
+def test_of_a_length_only_the_end_is_given(task):
     problems = task.problems(20, seed=3, kind="length")
-    assert torch.equal(problems.frozen, problems.x == PAD)
-    assert set(decode(problems.x)) <= set(lines("test"))
+    texts = decode(problems.x)
+    assert [int(free) for free in (~problems.frozen).sum(1)] == [len(text) - 1 for text in texts]
+    assert [decode(row[None])[0].strip() for row in problems.x.masked_fill(~problems.frozen, encode([" "])[0, 0])] == [
+        text[-1] for text in texts
+    ]
+    assert set(texts) <= set(lines("test"))
     assert task.evaluate(problems.x, problems)["exact"].isnan().all()
 
 

@@ -51,7 +51,8 @@ class Estimate:
         """Mean and interval."""
         if np.isnan(self.mean[k]):
             return ""
-        return f"{self.mean[k]:.4g} ({self.low[k]:.4g} to {self.high[k]:.4g})"
+        mean, low, high = (round(float(v[k]), 12) + 0.0 for v in (self.mean, self.low, self.high))  # no -0, no 1e-17
+        return f"{mean:.4g} ({low:.4g} to {high:.4g})"
 
 
 @dataclass(frozen=True)

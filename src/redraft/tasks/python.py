@@ -150,7 +150,8 @@ class Python:
             seed: of the lines and of the spans.
             split: 'train' or 'test', whose modules have no line in common.
             kind: 'unconditional', with nothing given; 'infilling', a line of which one span of 20 to 60 % of its
-                characters is to be found again, all else given; or 'length', where only the padding after a line is.
+                characters is to be found again, all else given; or 'length', where a line's last character is given
+                and the padding after it, so that it cannot come out shorter.
         """
         if kind not in KINDS:
             raise unknown("kind", kind, KINDS)
@@ -167,7 +168,7 @@ class Python:
             for row, (start, end) in enumerate(spans):
                 frozen[row, start:end] = False
             if kind == "length":
-                frozen = x == PAD
+                frozen = torch.arange(LENGTH) >= (x != PAD).sum(1, keepdim=True) - 1
         return Problems(ids, x, frozen, facts={"original": x, "infilling": torch.full((n,), kind == "infilling")})
 
     def clean(self, n: int, seed: int = 0, split: str = "train") -> Tensor:
@@ -201,7 +202,7 @@ class Python:
         """The `diversity` of samples (P, 64); unless infilling also their `mauve` against 1,000 held-out lines."""
         if problems.facts["infilling"].any():
             return diversity(samples)
-        return diversity(samples) | {"mauve-like": self.mauve(samples, self.clean(1000, split="test"))}
+        return diversity(samples) | {"mauve-like": frontier_area(self.features(samples), _held_out(self))}
 
     def parses(self, samples: Tensor) -> Tensor:
         """Whether (P,) each sample's text is Python, with nothing after its first PAD."""
@@ -226,6 +227,12 @@ class Python:
         The features are this library's autoregressive reference's, not GPT-2's, so the number is no published MAUVE.
         """
         return frontier_area(self.features(samples), self.features(reference), clusters)
+
+
+@cache
+def _held_out(task: Python) -> Tensor:
+    """Features of 1,000 held-out lines."""
+    return task.features(task.clean(1000, split="test"))
 
 
 def diversity(samples: Tensor) -> dict[str, float]:
