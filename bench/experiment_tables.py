@@ -47,6 +47,8 @@ def of(name: str) -> str:
     budgets = found.experiment.budgets
     first, *others = found.experiment.metrics
     tables = [found.at_budgets("nfe", budgets, first), found.differences("nfe", budgets, first)]
+    if found.experiment.verifier:
+        tables.append(found.at_budgets("calls", budgets, first))
     sets = RESULTS / name / "sets.parquet"
     if sets.exists():
         tables += side_by_side(

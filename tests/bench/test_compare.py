@@ -37,7 +37,7 @@ def curve(name, values, nfe=None, count=None):
     flat = np.asarray(values, dtype=float).ravel()
     n = np.arange(len(flat))
     cost = np.full(len(flat), 8.0) if nfe is None else nfe
-    columns = {"valid": flat, "nfe": cost, "seconds": cost / 10, "verifier_calls": 0 * cost}
+    columns = {"valid": flat, "nfe": cost, "seconds": cost / 10, "verifier_calls": 0 * cost, "calls": cost}
     return Curve(name, units(*np.shape(values)), n, 0 * n, columns)
 
 

@@ -285,3 +285,4 @@ def test_all_subsets_of_candidates_stand_behind_the_curve_of_best_of_k(whole):
                 rows = (curve.unit == i * 2 + j).nonzero()[0][k - 1]
                 assert curve.columns["violations"][rows] == pytest.approx(expected)
                 assert curve.columns["verifier_calls"][rows] == k
+                assert curve.columns["calls"][rows] == curve.columns["nfe"][rows] + k

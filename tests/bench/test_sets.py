@@ -73,6 +73,7 @@ def test_a_set_is_of_the_last_samples_within_the_budget(grid, store):
 def test_the_report_shows_and_keeps_them(grid, store):
     report(grid, store)
     said = (store.folder / "report.md").read_text()
+    assert "## violations at equal NFE and verifier calls together" in said
     table = said.split("## Quality and diversity at 16 NFE")[1].split("\n\n")[1]
     assert table.splitlines()[0] == "| method | violations | valid | differ |"
     kept = pq.read_table(store.folder / "sets.parquet").to_pylist()

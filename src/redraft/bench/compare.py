@@ -20,7 +20,8 @@ from redraft.report.statistics import (
     wilson,
 )
 
-WORDS = {"nfe": "NFE", "seconds": "s"}
+WORDS = {"nfe": "NFE", "calls": "calls", "seconds": "s"}
+AXES = {"nfe": "NFE", "calls": "NFE and verifier calls together", "seconds": "wall time"}
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def selection(experiment: Experiment, store: Store, chosen: dict[tuple[str, str]
 
 
 def _axis(axis: str) -> str:
-    return "NFE" if axis == "nfe" else "wall time"
+    return AXES[axis]
 
 
 def _head(axis: str, budgets: Sequence[float]) -> list[str]:

@@ -21,6 +21,7 @@ from redraft.report.statistics import best_of_k
 
 Floats = NDArray[np.float64]
 NAMES = ("cell", "role", "model", "label", "variant", "point", "seed", "problem", "draft")
+COSTS = ("nfe", "critic", "verifier_calls", "calls", "seconds")
 MOST_POINTS = 48  # of a curve
 
 
@@ -53,7 +54,7 @@ class Curve:
         units: among which its rows are.
         unit: of each row (N,).
         step: numbers (N,) that are equal for rows of one draft of one run.
-        columns: nfe, seconds and metrics (N,) by name.
+        columns: nfe, calls (nfe and verifier calls together), seconds and metrics (N,) by name.
     """
 
     name: str
@@ -111,7 +112,7 @@ class Curve:
     @cached_property
     def metrics(self) -> list[str]:
         """What is known of drafts besides their cost."""
-        return [name for name in self.columns if name not in ("nfe", "critic", "verifier_calls", "seconds")]
+        return [name for name in self.columns if name not in COSTS]
 
 
 def _taken(values: Floats, rows: NDArray[np.int64]) -> Floats:
@@ -157,12 +158,16 @@ def _curve(name: tuple[str, ...], rows: pa.Table, units: Units, candidates: pa.T
     if of_these:
         return _order_statistics(name, rows, units, of_these)
     columns = {n: _floats(rows[n]) for n in rows.column_names if n not in NAMES}
-    columns = {n: c for n, c in columns.items() if not np.isnan(c).all()}
+    columns = {n: c for n, c in columns.items() if not np.isnan(c).all()} | {"calls": _calls(columns)}
     unit = units.number(rows["problem"].to_numpy(), rows["seed"].to_numpy())
     point = {p: i for i, p in enumerate(dict.fromkeys(rows["point"].to_pylist()))}
     run = np.array([point[p] for p in rows["point"].to_pylist()])
     step = run * (int(rows["draft"].to_numpy().max()) + 1) + rows["draft"].to_numpy()
     return Curve(", ".join(name), units, unit, step, columns)
+
+
+def _calls(columns: dict[str, Floats]) -> Floats:
+    return columns["nfe"] + columns["verifier_calls"]
 
 
 def _floats(column: Any) -> Floats:
@@ -195,7 +200,7 @@ def _order_statistics(
     parts = [_best(candidates[key], metrics, ends[key]) for key in largest.values()]
     sizes = [len(part["nfe"]) for part in parts]
     columns = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
-    columns = {n: c for n, c in columns.items() if not np.isnan(c).all()}
+    columns = {n: c for n, c in columns.items() if not np.isnan(c).all()} | {"calls": _calls(columns)}
     numbers = np.repeat([*largest], sizes)
     return Curve(", ".join(name), units, numbers, np.concatenate([np.arange(size) for size in sizes]), columns)
 

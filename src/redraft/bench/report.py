@@ -25,7 +25,11 @@ from redraft.report.page import STYLE
 TABLE_STYLE = """pre { overflow-x: auto; font-size: .82rem; }
 th:first-child, td:first-child { text-align: left; } summary { cursor: pointer; margin-top: 1.5rem; }
 """
-ACROSS = {"nfe": "network evaluations a problem", "seconds": "seconds a problem"}
+ACROSS = {
+    "nfe": "network evaluations a problem",
+    "calls": "network evaluations and verifier calls a problem",
+    "seconds": "seconds a problem",
+}
 
 
 def report(experiment: Experiment, store: Store) -> None:
@@ -74,12 +78,15 @@ def _tables(comparison: Comparison, store: Store, now: Status) -> Iterator[Table
 
 def _budgets(experiment: Experiment, found: list[Curve]) -> dict[str, list[float]]:
     """Budgets for the tables: those asked for, or four that spread evenly over what was spent."""
-    asked: dict[str, list[float]] = {"nfe": [*experiment.budgets], "seconds": [*experiment.seconds]}
+    counted = ("nfe", "calls") if experiment.verifier else ("nfe",)
+    asked: dict[str, list[float]] = {axis: [*experiment.budgets] for axis in counted} | {
+        "seconds": [*experiment.seconds]
+    }
     for axis, budgets in asked.items():
         ends = [float(end) for curve in found for end in curve.points(axis)[[0, -1]] if end > 0]
         if not budgets and ends:
             even = np.geomspace(min(ends), max(ends), 4)
-            asked[axis] = sorted({float(np.ceil(b)) if axis == "nfe" else float(f"{1.01 * b:.3g}") for b in even})
+            asked[axis] = sorted({float(np.ceil(b)) if axis in counted else float(f"{1.01 * b:.3g}") for b in even})
     return asked
 
 
@@ -141,10 +148,11 @@ def _charts(comparison: Comparison) -> Iterator[str]:
 
 
 def _pair(comparison: Comparison, metric: str) -> Iterator[str]:
-    """A metric against evaluations and against time."""
+    """A metric against compute."""
     yield f"<h2>{escape(metric)}</h2>"
     for axis, across in ACROSS.items():
-        yield chart([_line(comparison, curve, axis, metric) for curve in comparison.curves], metric, across)
+        if axis != "calls" or comparison.experiment.verifier:
+            yield chart([_line(comparison, curve, axis, metric) for curve in comparison.curves], metric, across)
 
 
 def _line(comparison: Comparison, curve: Curve, axis: str, metric: str) -> Line:
