@@ -79,9 +79,8 @@ def _tables(comparison: Comparison, store: Store, now: Status) -> Iterator[Table
 def _budgets(experiment: Experiment, found: list[Curve]) -> dict[str, list[float]]:
     """Budgets for the tables: those asked for, or four that spread evenly over what was spent."""
     counted = ("nfe", "calls") if experiment.verifier else ("nfe",)
-    asked: dict[str, list[float]] = {axis: [*experiment.budgets] for axis in counted} | {
-        "seconds": [*experiment.seconds]
-    }
+    asked: dict[str, list[float]] = {axis: [*experiment.budgets] for axis in counted}
+    asked["seconds"] = [*experiment.seconds]
     for axis, budgets in asked.items():
         ends = [float(end) for curve in found for end in curve.points(axis)[[0, -1]] if end > 0]
         if not budgets and ends:
