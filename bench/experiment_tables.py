@@ -19,7 +19,15 @@ from redraft.bench.sets import side_by_side
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = ("ipr-sudoku", "samplers-sudoku", "samplers-python", "gstar-python", "gstar-ablation", "gstar-python-whole")
-NAMES += ("gstar-python-infilling", "iterref-sudoku", "iterref-python", "iterref-python-parses", "iterref-python-raise")
+NAMES += (
+    "gstar-python-infilling",
+    "iterref-sudoku",
+    "iterref-sudoku-tune",
+    "iterref-python",
+    "iterref-python-tune",
+    "iterref-python-parses",
+    "iterref-python-raise",
+)
 NAMES += ("search-digits",)
 AT = 128  # evaluations, where there is a table of quality and diversity; and at the most
 
