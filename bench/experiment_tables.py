@@ -18,8 +18,13 @@ from redraft.bench.plain import Map
 from redraft.bench.sets import side_by_side
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("ipr-sudoku", "samplers-sudoku", "samplers-python", "gstar-python", "gstar-ablation", "gstar-python-whole")
-NAMES += (
+NAMES = (
+    "ipr-sudoku",
+    "samplers-sudoku",
+    "samplers-python",
+    "gstar-python",
+    "gstar-ablation",
+    "gstar-python-whole",
     "gstar-python-infilling",
     "iterref-sudoku",
     "iterref-sudoku-tune",
@@ -27,8 +32,8 @@ NAMES += (
     "iterref-python-tune",
     "iterref-python-parses",
     "iterref-python-raise",
+    "search-digits",
 )
-NAMES += ("search-digits",)
 AT = 128  # evaluations, where there is a table of quality and diversity; and at the most
 
 
@@ -59,9 +64,8 @@ def of(name: str) -> str:
         tables.append(found.at_budgets("calls", budgets, first))
     sets = RESULTS / name / "sets.parquet"
     if sets.exists():
-        tables += side_by_side(
-            found, pq.read_table(sets).to_pylist(), dict.fromkeys((min(AT, budgets[-1]), budgets[-1]))
-        )
+        shown = dict.fromkeys((min(AT, budgets[-1]), budgets[-1]))
+        tables += side_by_side(found, pq.read_table(sets).to_pylist(), shown)
     else:
         tables += [found.at_budgets("nfe", budgets, metric) for metric in others]
     units = max(len(np.unique(curve.unit)) for curve in found.curves)

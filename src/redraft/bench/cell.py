@@ -186,7 +186,11 @@ def _outcome(cell: Cell, model: Any, result: Result, verifier: Any, drafts: list
 def parquet(columns: dict[str, Tensor], about: dict[str, Any]) -> bytes:
     """A Parquet file; counts and tokens are whole numbers, all else is float64, so that any two such files fit."""
     arrays = {n: _array(v if n in COUNTS or v.ndim > 1 else v.double()) for n, v in columns.items()}
-    table = pa.table(arrays).replace_schema_metadata({"redraft": canonical(about)})
+    return packed(pa.table(arrays).replace_schema_metadata({"redraft": canonical(about)}))
+
+
+def packed(table: pa.Table) -> bytes:
+    """The Parquet file of a table."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     return bytes(sink.getvalue())

@@ -120,7 +120,7 @@ class Comparison:
         rows = [
             [curve.name, *map(self.of(curve, axis, points, metric).words, range(len(points)))] for curve in self.curves
         ]
-        return Table(f"{metric} at equal {_axis(axis)}", _head(axis, budgets), rows)
+        return Table(f"{metric} at equal {AXES[axis]}", _head(axis, budgets), rows)
 
     def differences(self, axis: str, budgets: Sequence[float], metric: str) -> Table | None:
         """A metric less the baseline's, paired by problem and seed."""
@@ -134,7 +134,7 @@ class Comparison:
             if curve is not base:
                 found = self.estimate(self.values(curve, axis, points, metric) - theirs)
                 rows.append([curve.name, *map(found.words, range(len(points)))])
-        title = f"{metric}: difference from {base.name} at equal {_axis(axis)}, paired by problem"
+        title = f"{metric}: difference from {base.name} at equal {AXES[axis]}, paired by problem"
         return Table(title, _head(axis, budgets), rows)
 
     def ranking(self, axis: str, budgets: Sequence[float], metric: str) -> Table:
@@ -148,7 +148,7 @@ class Comparison:
             for i, row in enumerate(rows):
                 row.append(words[known.index(i)] if i in known else "")
         note = "Mean rank with its 95 % interval, and the share of bootstrap samples in which the method is best."
-        return Table(f"Ranks by {metric} at equal {_axis(axis)}", _head(axis, budgets), rows, note)
+        return Table(f"Ranks by {metric} at equal {AXES[axis]}", _head(axis, budgets), rows, note)
 
     def _ranked(self, draws: list[Floats], metric: str) -> list[str]:
         places = ranks(np.stack(draws, 1), self.experiment.metrics.get(metric, "max") == "max")
@@ -177,10 +177,6 @@ def selection(experiment: Experiment, store: Store, chosen: dict[tuple[str, str]
     head = ["setting", "model", f"{select.metric}{at}", ""]
     others = f"Seeds {', '.join(map(str, select.seeds))}; none of these runs is in the other tables."
     return Table("How settings were chosen", head, rows, others)
-
-
-def _axis(axis: str) -> str:
-    return AXES[axis]
 
 
 def _head(axis: str, budgets: Sequence[float]) -> list[str]:

@@ -158,7 +158,7 @@ def _curve(name: tuple[str, ...], rows: pa.Table, units: Units, candidates: pa.T
     if of_these:
         return _order_statistics(name, rows, units, of_these)
     columns = {n: _floats(rows[n]) for n in rows.column_names if n not in NAMES}
-    columns = {n: c for n, c in columns.items() if not np.isnan(c).all()} | {"calls": _calls(columns)}
+    columns = _known(columns)
     unit = units.number(rows["problem"].to_numpy(), rows["seed"].to_numpy())
     point = {p: i for i, p in enumerate(dict.fromkeys(rows["point"].to_pylist()))}
     run = np.array([point[p] for p in rows["point"].to_pylist()])
@@ -166,8 +166,10 @@ def _curve(name: tuple[str, ...], rows: pa.Table, units: Units, candidates: pa.T
     return Curve(", ".join(name), units, unit, step, columns)
 
 
-def _calls(columns: dict[str, Floats]) -> Floats:
-    return columns["nfe"] + columns["verifier_calls"]
+def _known(columns: dict[str, Floats]) -> dict[str, Floats]:
+    """The columns that hold a number, and calls."""
+    known = {n: c for n, c in columns.items() if not np.isnan(c).all()}
+    return known | {"calls": columns["nfe"] + columns["verifier_calls"]}
 
 
 def _floats(column: Any) -> Floats:
@@ -200,7 +202,7 @@ def _order_statistics(
     parts = [_best(candidates[key], metrics, ends[key]) for key in largest.values()]
     sizes = [len(part["nfe"]) for part in parts]
     columns = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
-    columns = {n: c for n, c in columns.items() if not np.isnan(c).all()} | {"calls": _calls(columns)}
+    columns = _known(columns)
     numbers = np.repeat([*largest], sizes)
     return Curve(", ".join(name), units, numbers, np.concatenate([np.arange(size) for size in sizes]), columns)
 

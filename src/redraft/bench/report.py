@@ -50,30 +50,30 @@ def report(experiment: Experiment, store: Store) -> None:
     some = {cell.label: cell.id for cell in now.cells if cell.id in now.done}.values()
     truths = frozenset(name for cell in some for name in store.settings(cell)["truths"])
     comparison = Comparison(experiment, found, truths)
-    made = list(_tables(comparison, store, now))
-    budgets = _budgets(experiment, found)["nfe"]
-    of_sets = measured(experiment, tables, budgets)
+    budgets = _budgets(experiment, found)
+    made = list(_tables(comparison, store, now, budgets))
+    of_sets = measured(experiment, tables, budgets["nfe"])
     store.keep("sets", pa.Table.from_pylist(of_sets))
-    made += side_by_side(comparison, of_sets, budgets)
+    made += side_by_side(comparison, of_sets, budgets["nfe"])
     if now.failed:
         made.append(_failures(store, now))
     store.write(store.folder / "report.md", _markdown(experiment, made, now, about).encode())
     store.write(store.folder / "index.html", _html(comparison, made, now, about, store).encode())
 
 
-def _tables(comparison: Comparison, store: Store, now: Status) -> Iterator[Table]:
+def _tables(comparison: Comparison, store: Store, now: Status, budgets: dict[str, list[float]]) -> Iterator[Table]:
     experiment = comparison.experiment
     yield comparison.summary()
     tuned = selection(experiment, store, _chosen(now))
     if tuned:
         yield tuned
-    for axis, budgets in _budgets(experiment, comparison.curves).items():
+    for axis, points in budgets.items():
         for metric in experiment.metrics:
-            yield comparison.at_budgets(axis, budgets, metric)
-            less = comparison.differences(axis, budgets, metric)
+            yield comparison.at_budgets(axis, points, metric)
+            less = comparison.differences(axis, points, metric)
             if less:
                 yield less
-        yield comparison.ranking(axis, budgets, next(iter(experiment.metrics)))
+        yield comparison.ranking(axis, points, next(iter(experiment.metrics)))
 
 
 def _budgets(experiment: Experiment, found: list[Curve]) -> dict[str, list[float]]:

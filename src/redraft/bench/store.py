@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redraft.bench.cell import Outcome, versions
+from redraft.bench.cell import Outcome, packed, versions
 from redraft.bench.experiment import Cell, Experiment
 from redraft.core.errors import RedraftError
 from redraft.core.files import prepare, write
@@ -42,8 +42,7 @@ NAMES: dict[str, Callable[[Cell], str]] = {
     "variant": lambda cell: cell.variant,
     "point": lambda cell: cell.point,
 }
-TABLES = {"rows": "parquet", "seconds": "seconds.parquet", "candidates": "candidates.parquet"}
-TABLES |= {"samples": "samples.parquet"}
+TABLES = {"rows": "parquet"} | {name: f"{name}.parquet" for name in ("seconds", "candidates", "samples")}
 
 
 @dataclass(frozen=True)
@@ -175,9 +174,7 @@ class Store:
     def keep(self, name: str, table: pa.Table) -> None:
         """Write a table of all cells, if it has rows."""
         if len(table):
-            sink = pa.BufferOutputStream()
-            pq.write_table(table, sink)
-            self.write(self.folder / f"{name}.parquet", bytes(sink.getvalue()))
+            self.write(self.folder / f"{name}.parquet", packed(table))
 
     def settings(self, cell: str) -> dict[str, Any]:
         """The job, versions and weights that a cell's metrics were made with, and which metrics are true or false."""

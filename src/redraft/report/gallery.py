@@ -207,16 +207,13 @@ class Gallery:
         return ["<h2>By category</h2>", *_table(head, rows), note]
 
     def _charts(self) -> list[str]:
-        lines = {name: curve_of(self.found, name) for name in self.roles}
+        lines = [Line.bare(name, curve_of(self.found, name)) for name in self.roles]
         figures = [
-            f"<figure>{self._chart(name, points)}<figcaption>{escape(name)} ({self.roles[name]})</figcaption></figure>"
-            for name, points in lines.items()
+            f"<figure>{chart([line], line.name, 'network evaluations', first=True)}"
+            f"<figcaption>{escape(line.name)} ({self.roles[line.name]})</figcaption></figure>"
+            for line in lines
         ]
         return ["<h2>Against compute</h2>", *figures]
-
-    @staticmethod
-    def _chart(name: str, points: list[tuple[float, float]]) -> str:
-        return chart([Line.bare(name, points)], name, "network evaluations", first=True)
 
     def _pictures(self) -> list[str]:
         parts = ["<h2>Pictures</h2>"]
