@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from redraft.core.state import Prediction, State, expand, merge
+from redraft.core.state import Prediction, State, expand
 from redraft.core.streams import Streams
+from redraft.processes.continuous import Continuous
 
 
 @dataclass(frozen=True)
-class RectifiedFlow:
+class RectifiedFlow(Continuous):
     """The process: prior, re-noising to any higher level, and the general reverse step to any lower one."""
 
     def prior(self, state: State, where: Tensor, streams: Streams) -> State:
@@ -78,15 +79,7 @@ class RectifiedFlow:
         t = expand(state.t, state.x)
         return torch.where(t > 0, (state.x - prediction.clean) / t.clamp_min(torch.finfo(t.dtype).tiny), 0.0)
 
-    def guess(self, state: State, prediction: Prediction, streams: Streams) -> State:
-        """The clean sample that the network expects: the posterior mean."""
-        return state.to(merge(state.t > 0, prediction.clean, state.x), torch.zeros_like(state.t))
-
     def uncertainty(self, state: State, prediction: Prediction) -> Tensor:
         """What the network says of its own error, (B, R)."""
         assert prediction.uncertainty is not None
         return prediction.uncertainty
-
-    def disagreement(self, noisy: State, prediction: Prediction, clean: Tensor) -> Tensor:
-        """Mean squared difference (B, R) between the prediction and the values `clean` (B, R, *region)."""
-        return (prediction.clean - clean).square().flatten(2).mean(2)

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from redraft.core.state import Prediction, State, expand, merge
 from redraft.core.streams import Streams
+from redraft.processes.continuous import Continuous
 
 
 @dataclass(frozen=True)
-class VariancePreserving:
+class VariancePreserving(Continuous):
     """The process: prior, re-noising to any higher level, and DDIM's reverse step to any lower one."""
 
     def prior(self, state: State, where: Tensor, streams: Streams) -> State:
@@ -59,14 +60,6 @@ class VariancePreserving:
         if stochasticity > 0 and temperature > 0:
             x = x + temperature * s * streams.normal(state.x.shape[1:]).to(state.x)
         return state.to(merge(moving, x.to(state.x), state.x), torch.where(moving, t_next, state.t))
-
-    def guess(self, state: State, prediction: Prediction, streams: Streams) -> State:
-        """The clean sample that the network expects: the posterior mean."""
-        return state.to(merge(state.t > 0, prediction.clean, state.x), torch.zeros_like(state.t))
-
-    def disagreement(self, noisy: State, prediction: Prediction, clean: Tensor) -> Tensor:
-        """Mean squared difference (B, R) between the prediction and the values `clean` (B, R, *region)."""
-        return (prediction.clean - clean).square().flatten(2).mean(2)
 
 
 def signal(t: Tensor) -> Tensor:

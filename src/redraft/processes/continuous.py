@@ -1,0 +1,21 @@
+"""What every process of continuous regions says of a prediction, however it adds noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from redraft.core.state import Prediction, State, merge
+from redraft.core.streams import Streams
+
+
+class Continuous:
+    """A process whose clean regions are real numbers and whose prediction is their posterior mean."""
+
+    def guess(self, state: State, prediction: Prediction, streams: Streams) -> State:
+        """The clean sample that the network expects: the posterior mean."""
+        return state.to(merge(state.t > 0, prediction.clean, state.x), torch.zeros_like(state.t))
+
+    def disagreement(self, noisy: State, prediction: Prediction, clean: Tensor) -> Tensor:
+        """Mean squared difference (B, R) between the prediction and the values `clean` (B, R, *region)."""
+        return (prediction.clean - clean).square().flatten(2).mean(2)
