@@ -112,7 +112,7 @@ def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=int, default=SIZES[-1], help="cells of the largest grid")
-    parser.add_argument("--cells", type=int, default=40, help="cells for the comparison of one worker with two")
+    parser.add_argument("--cells", type=int, default=120, help="cells for the comparison of one worker with two")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = {"cpus": os.cpu_count(), "cells": {}}
