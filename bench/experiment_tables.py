@@ -23,6 +23,7 @@ NAMES = (
     "samplers-sudoku",
     "samplers-python",
     "gstar-python",
+    "gstar-python-main",
     "gstar-ablation",
     "gstar-python-whole",
     "gstar-python-infilling",
