@@ -98,18 +98,13 @@ def check_verifier(verifier: Verifier, samples: Tensor, problems: Problems, tole
     verifier(samples, problems)
     assert torch.equal(samples, kept), "the verifier changes its samples"
     _near(calls(samples, problems), scores, tolerance, tolerance, "a sample's score changes when asked again")
-    _near(
-        calls(samples.flip(0), problems[_backwards(problems)]).flip(0),
-        scores,
-        tolerance,
-        tolerance,
-        "scores are out of order",
-    )
+    back = _backwards(problems)
+    _near(calls(samples[back], problems[back]).flip(0), scores, tolerance, tolerance, "scores are out of order")
     if not trait(verifier, "relative"):
         alone = torch.cat([calls(samples[i : i + 1], problems[i : i + 1]) for i in range(len(samples))])
         _near(alone, scores, tolerance, tolerance, "a sample's score depends on its batch")
     if trait(verifier, "blind"):
-        others = calls(samples, problems[_backwards(problems)])
+        others = calls(samples, problems[back])
         _near(others, scores, tolerance, tolerance, "the verifier is not blind: a score depends on the problem")
     if blames(verifier):
         calls.blame(samples, problems)
