@@ -286,3 +286,21 @@ def test_all_subsets_of_candidates_stand_behind_the_curve_of_best_of_k(whole):
                 assert curve.columns["violations"][rows] == pytest.approx(expected)
                 assert curve.columns["verifier_calls"][rows] == k
                 assert curve.columns["calls"][rows] == curve.columns["nfe"][rows] + k
+
+
+def test_a_run_that_is_ended_early_is_a_smaller_experiment(grid, whole):
+    from redraft.bench.curves import curves
+
+    store, now = whole
+    half = cells(grid)[: len(now.cells) // 2]
+    assert {tuple(cell.job["shard"]) for cell in half} == {(0, 2)}
+    found = curves(store.read(half))
+    assert [c.name for c in found] == [c.name for c in curves(store.read(now.cells))]
+    assert all(len(set(c.unit)) == 2 * 2 for c in found)
+
+    dear = next(c for c in now.cells if c.point == "steps=4" and c.job["shard"] == [2, 4] and c.job["seed"] == 1)
+    found = curves(store.read([cell for cell in now.cells if cell != dear]))
+    ancestral = next(c for c in found if c.name == "ancestral")
+    assert len(set(ancestral.unit)) == 4 * 2 - 2  # in the shard without it, steps=2 would stand for steps=4
+    none = curves(store.read([c for c in now.cells if (c.point == "steps=2") == (c.job["shard"] == [0, 2])]))
+    assert len(next(c for c in none if c.name == "ancestral").unit)

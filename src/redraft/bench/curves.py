@@ -163,7 +163,16 @@ def _curve(name: tuple[str, ...], rows: pa.Table, units: Units, candidates: pa.T
     point = {p: i for i, p in enumerate(dict.fromkeys(rows["point"].to_pylist()))}
     run = np.array([point[p] for p in rows["point"].to_pylist()])
     step = run * (int(rows["draft"].to_numpy().max()) + 1) + rows["draft"].to_numpy()
-    return Curve(", ".join(name), units, unit, step, columns)
+    whole = _whole(unit, run)
+    return Curve(", ".join(name), units, unit[whole], step[whole], {n: c[whole] for n, c in columns.items()})
+
+
+def _whole(unit: NDArray[np.int64], run: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Rows (N,) of units that have every run, if any do: others, not finished or failed, stand for smaller budgets."""
+    units, runs = np.unique(np.stack([unit, run]), axis=1)
+    count = np.bincount(units)
+    found: NDArray[np.bool_] = count[unit] == len(np.unique(runs))
+    return found if found.any() else np.ones_like(found)
 
 
 def _known(columns: dict[str, Floats]) -> dict[str, Floats]:

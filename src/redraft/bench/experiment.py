@@ -311,7 +311,7 @@ def made(method: dict[str, Any]) -> Any:
 
 
 def cells(experiment: Experiment, chosen: dict[tuple[str, str], str] | None = None) -> list[Cell]:
-    """The cells of an experiment.
+    """The cells of an experiment, in their order: by shard, so that a run that is ended early is a smaller one.
 
     Args:
         experiment: the experiment.
@@ -327,7 +327,7 @@ def cells(experiment: Experiment, chosen: dict[tuple[str, str], str] | None = No
                     made_cells += _shards(experiment, model, setting, "tune")
                 if not tuned or (chosen or {}).get((model.words, label)) == setting.variant:
                     made_cells += _shards(experiment, model, setting, "report")
-    return sorted(made_cells, key=lambda cell: cell.role == "report")
+    return sorted(made_cells, key=lambda cell: (cell.role == "report", cell.job["shard"][0]))
 
 
 def _shards(experiment: Experiment, model: Spec, setting: Setting, role: str) -> Iterator[Cell]:
