@@ -192,7 +192,7 @@ def parquet(columns: dict[str, Tensor], about: dict[str, Any]) -> bytes:
 def packed(table: pa.Table) -> bytes:
     """The Parquet file of a table."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())
 
 
