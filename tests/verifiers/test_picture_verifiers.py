@@ -28,7 +28,9 @@ from redraft.verifiers import (
     aesthetic,
     aesthetic_siglip,
     encoders,
+    hpsv2,
     image_reward,
+    open_clip,
     pickscore,
     pictures,
 )
@@ -345,6 +347,67 @@ def test_pickscore_is_clip_h_under_its_own_scale(monkeypatch):
     both = {"processor_of": processor, "scale": "logit"}
     assert asked[0] == {"checkpoint": "yuvalkirstain/PickScore_v1", "rows": 4} | both
     assert asked[1] == {"checkpoint": "here"} | both
+
+
+@pytest.fixture(scope="module")
+def preference(clip, tmp_path_factory):
+    """The tiny CLIP as OpenCLIP keeps it, in a file of the name that is published."""
+    theirs = {"logit_scale": clip[1].logit_scale, "text_projection": clip[1].text_projection.weight.T}
+    eye, reader = clip[1].vision_model, clip[1].text_model
+    theirs |= {
+        "visual.class_embedding": eye.embeddings.class_embedding,
+        "visual.positional_embedding": eye.embeddings.position_embedding.weight,
+        "visual.conv1.weight": eye.embeddings.patch_embedding.weight,
+        "visual.proj": clip[1].visual_projection.weight.T,
+        "token_embedding.weight": reader.embeddings.token_embedding.weight,
+        "positional_embedding": reader.embeddings.position_embedding.weight,
+    }
+    named = {
+        "visual.ln_pre": eye.pre_layrnorm,
+        "visual.ln_post": eye.post_layernorm,
+        "ln_final": reader.final_layer_norm,
+    }
+    for prefix, tower in (("visual.", eye), ("", reader)):
+        for number, layer in enumerate(tower.encoder.layers):
+            block, own = f"{prefix}transformer.resblocks.{number}", layer.self_attn
+            for kind in ("weight", "bias"):
+                joined = torch.cat([getattr(each, kind) for each in (own.q_proj, own.k_proj, own.v_proj)])
+                theirs[f"{block}.attn.in_proj_{kind}"] = joined
+            named |= {
+                f"{block}.ln_1": layer.layer_norm1, f"{block}.ln_2": layer.layer_norm2,
+                f"{block}.attn.out_proj": own.out_proj,
+                f"{block}.mlp.c_fc": layer.mlp.fc1, f"{block}.mlp.c_proj": layer.mlp.fc2,
+            }  # fmt: skip
+    for name, layer in named.items():
+        theirs |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
+    folder = tmp_path_factory.mktemp("hpsv2")
+    torch.save({"state_dict": {k: v.data.contiguous() for k, v in theirs.items()}}, folder / "HPS_v2.1_compressed.pt")
+    return folder
+
+
+def test_hpsv2_is_clip_under_the_names_of_open_clip(clip, preference):
+    score = hpsv2(preference, clip=clip[0], device="cpu")
+    square, problems = uniform(4, 3, 24, 24), with_prompts()
+    plain = CLIPScore(clip[0], scale="cosine", device="cpu")
+    torch.testing.assert_close(score(square, problems), plain(square, problems), atol=1e-6, rtol=0)
+    wide = uniform(4, 3, 32, 64)  # to 8 x 16, and 4 black rows above and below
+    whole = Preprocess(size=(8, 16))(wide)
+    filled = torch.cat([torch.zeros(4, 3, 4, 16), whole, torch.zeros(4, 3, 4, 16)], 2)
+    torch.testing.assert_close(score(wide, problems), plain(filled, problems), atol=1e-6, rtol=0)
+    assert (score(wide, problems) - plain(wide, problems)).abs().max() > 1e-3
+    check_verifier(score, PICTURES, problems)
+
+
+def test_other_weights_than_those_of_hpsv2_are_refused(clip, preference, tmp_path):
+    with pytest.raises(RedraftError, match=r"holds none of HPS_v2_compressed\.pt"):
+        hpsv2(preference, version="2.0", clip=clip[0])
+    with pytest.raises(RedraftError, match=r"unknown version of HPSv2 '3'"):
+        hpsv2(preference, version="3", clip=clip[0])
+    torch.save({"visual.proj": torch.zeros(16, 4)}, tmp_path / "HPS_v2.1_compressed.pt")
+    with pytest.raises(RedraftError, match="these are not the weights of HPSv2: 'logit_scale' is missing"):
+        hpsv2(tmp_path, clip=clip[0])
+    with pytest.raises(RedraftError, match="given itself needs processor_of"):
+        CLIPScore(clip[1])
 
 
 def test_a_picture_on_a_checkpoint_of_another_kind_is_refused(clip, dino, tmp_path):
@@ -824,8 +887,9 @@ def test_names_load_with_their_published_checkpoints(monkeypatch):
     monkeypatch.setattr(pictures, "network", refuse)
     monkeypatch.setattr(pictures, "weight_file", lambda source, names: asked.append(str(source)))
     monkeypatch.setattr(pictures, "read_weights", lambda path: {})
-    monkeypatch.setattr(image_reward, "weight_file", lambda source, *rest: refuse(None, source))
-    for name in ("clip", "pickscore", "aesthetic", "vqa", "image-classifier", "image-reward"):
+    for module in (image_reward, open_clip):
+        monkeypatch.setattr(module, "weight_file", lambda source, *rest: refuse(None, source))
+    for name in ("clip", "pickscore", "hpsv2", "aesthetic", "vqa", "image-classifier", "image-reward"):
         with pytest.raises(RedraftError, match="not here"):
             redraft.load_verifier(name)
     with pytest.raises(RedraftError, match="'aesthetic-siglip' needs head"):
@@ -833,7 +897,7 @@ def test_names_load_with_their_published_checkpoints(monkeypatch):
     with pytest.raises(RedraftError, match="not here"):
         redraft.load_verifier("aesthetic-siglip", head="file.pth")
     assert asked == [
-        "openai/clip-vit-large-patch14", "yuvalkirstain/PickScore_v1", "trl-lib/ddpo-aesthetic-predictor",
+        "openai/clip-vit-large-patch14", "yuvalkirstain/PickScore_v1", "xswu/HPSv2", "trl-lib/ddpo-aesthetic-predictor",
         "openai/clip-vit-large-patch14", "llava-hf/llava-1.5-7b-hf", "facebook/dinov2-base-imagenet1k-1-layer",
         "THUDM/ImageReward", "file.pth", "google/siglip-so400m-patch14-384",
     ]  # fmt: skip

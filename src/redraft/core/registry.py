@@ -86,6 +86,7 @@ VERIFIERS = Registry(
         "perplexity": "redraft.verifiers.text:Perplexity",
         "clip": "redraft.verifiers.pictures:CLIPScore",
         "pickscore": "redraft.verifiers.pictures:pickscore",
+        "hpsv2": "redraft.verifiers.open_clip:hpsv2",
         "aesthetic": "redraft.verifiers.pictures:aesthetic",
         "aesthetic-siglip": "redraft.verifiers.pictures:aesthetic_siglip",
         "image-reward": "redraft.verifiers.image_reward:ImageReward",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from redraft.verifiers.grader import Grader
     from redraft.verifiers.image_reward import ImageReward
     from redraft.verifiers.kinds import LineKind
+    from redraft.verifiers.open_clip import hpsv2
     from redraft.verifiers.pictures import (
         VQA,
         Aesthetic,
@@ -33,6 +34,7 @@ _HOME = {
     "verifiers.constraints": ("Metric", "likelihood", "parses", "violations"),
     "verifiers.encoders": ("Features",),
     "verifiers.grader": ("Grader",),
+    "verifiers.open_clip": ("hpsv2",),
     "verifiers.image_reward": ("ImageReward",),
     "verifiers.pictures": (
         "VQA",
@@ -81,6 +83,7 @@ __all__ = [
     "cola",
     "formality",
     "held_out",
+    "hpsv2",
     "likelihood",
     "parses",
     "pickscore",

@@ -6,12 +6,13 @@ numbers in [0, 1]; what lies outside is clipped. That is what pipelines of diffu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError, require, said
@@ -121,6 +122,7 @@ class Preprocess:
 
     Attributes:
         short: length of the shorter side to resize to, or
+        long: of the longer one, or
         size: (height, width) to resize to; neither if pictures are not resized.
         crop: (height, width) of the middle to keep, filled up with black where there is too little; or None.
         mode: of interpolation.
@@ -129,6 +131,7 @@ class Preprocess:
     """
 
     short: int | None = None
+    long: int | None = None
     size: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
     mode: str = "bicubic"
@@ -174,6 +177,9 @@ class Preprocess:
         return F.interpolate(x, size, mode=self.mode, **smooth).clamp(0, 1)
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
+        if self.long is not None:
+            scale = self.long / max(height, width)
+            return round(height * scale), round(width * scale)
         if self.short is None:
             return self.size or (height, width)
         long = int(self.short * max(height, width) / min(height, width))
@@ -211,7 +217,7 @@ def network(kind: str, source: str, device: str | None, dtype: Dtype, revision: 
         RedraftError: it cannot be loaded, or the checkpoint lacks some of its weights.
     """
     settings = _settings(dtype=dtype, revision=revision) | {"use_safetensors": True, "output_loading_info": True}
-    net, about = _from_pretrained(kind, source, settings)
+    net, about = from_pretrained(kind, source, settings)
     if missing := sorted(about["missing_keys"]):
         raise RedraftError(f"{source!r} is no checkpoint for {kind}: it lacks {missing[0]!r}")
     return net.to(pick_device(device)).eval().requires_grad_(False)
@@ -223,14 +229,31 @@ def processor(kind: str, source: str, revision: str | None) -> Any:
     Raises:
         RedraftError: it cannot be loaded.
     """
-    return _from_pretrained(kind, source, _settings(revision=revision))
+    return from_pretrained(kind, source, _settings(revision=revision))
+
+
+def dtype_of(dtype: Dtype) -> torch.dtype:
+    """The type that a name means; float32 if none is given.
+
+    Raises:
+        RedraftError: there is none of that name.
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
+    if not isinstance(found, torch.dtype):
+        raise RedraftError(f"unknown dtype {dtype!r}: use 'float32', 'bfloat16' or 'float16'")
+    return found
 
 
 def _settings(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _from_pretrained(kind: str, source: str, settings: dict[str, Any]) -> Any:
+def from_pretrained(kind: str, source: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """What transformers makes of a folder or hub id.
+
+    Raises:
+        RedraftError: it cannot be loaded.
+    """
     library = require("transformers", "diffusers")
     try:
         return getattr(library, kind).from_pretrained(source, **settings)
@@ -251,7 +274,7 @@ class Features:
 
     def __init__(
         self,
-        checkpoint: str,
+        checkpoint: str | nn.Module,
         *,
         processor_of: str | None = None,
         texts: bool = False,
@@ -262,8 +285,8 @@ class Features:
         """Load the network.
 
         Args:
-            checkpoint: folder or hub id, with weights in safetensors.
-            processor_of: folder or hub id that its processor is taken from, if not its own.
+            checkpoint: folder or hub id, with weights in safetensors; or the network itself, ready to evaluate.
+            processor_of: folder or hub id that its processor is taken from, if not its own; a network itself has none.
             texts: load its tokenizer as well.
             device: such as 'cuda'; a GPU if there is one when not given.
             dtype: of its weights, such as 'bfloat16'; as stored when not given.
@@ -272,14 +295,20 @@ class Features:
         Raises:
             RedraftError: it cannot be loaded, sees no pictures, or is to read texts and cannot.
         """
-        at = None if processor_of else revision
-        self.net = network("AutoModel", checkpoint, device, dtype, revision)
+        source = processor_of or checkpoint
+        if not isinstance(source, str):
+            raise RedraftError("a network that is given itself needs processor_of, the folder or hub id of a processor")
+        self.net: Any = checkpoint
+        name = "the network"
+        if isinstance(checkpoint, str):
+            self.net, name = network("AutoModel", checkpoint, device, dtype, revision), repr(checkpoint)
         if not hasattr(self.net, "get_image_features") and self.net.main_input_name != "pixel_values":
-            raise RedraftError(f"{checkpoint!r} is a {type(self.net).__name__}, which takes no pictures")
+            raise RedraftError(f"{name} is a {type(self.net).__name__}, which takes no pictures")
         if texts and not hasattr(self.net, "get_text_features"):
-            raise RedraftError(f"{checkpoint!r} is a {type(self.net).__name__}, which reads no texts")
-        self.prepare = Preprocess.of(processor("AutoImageProcessor", processor_of or checkpoint, at))
-        self.words = processor("AutoTokenizer", processor_of or checkpoint, at) if texts else None
+            raise RedraftError(f"{name} is a {type(self.net).__name__}, which reads no texts")
+        at = None if processor_of else revision
+        self.prepare = Preprocess.of(processor("AutoImageProcessor", source, at))
+        self.words = processor("AutoTokenizer", source, at) if texts else None
         self._known: dict[str, Tensor] = {}
 
     @property

@@ -1,4 +1,4 @@
-"""Weights of small published networks: read without unpickling, and rebuilt from their shapes.
+"""Published weights that are no checkpoints of `transformers`: read without unpickling, put into networks.
 
 An aesthetic head is a chain of linear layers with dropout between some of them and nothing else; where a published one
 has another layer in between, its numbering shows it, and it is refused.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -62,11 +63,37 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         found = torch.load(path, map_location="cpu", weights_only=True)
+        found = found.get("state_dict", found) if isinstance(found, dict) else found  # as trainers keep them
     except Exception as error:
         raise RedraftError(f"{path} cannot be read as weights alone, which is all that is read of a file") from error
     if isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values()):
         return dict(found)
     raise RedraftError(f"{path} holds something else than tensors by name")
+
+
+def filled(net: Any, weights: Weights, name: str) -> Any:
+    """A network that was made on the device 'meta', with these weights and with what it keeps besides weights.
+
+    Raises:
+        RedraftError: they are not the weights that the network has; it calls them `name`.
+    """
+    wanted = dict(net.named_parameters())
+    for key in sorted(wanted.keys() ^ weights.keys()):
+        raise foreign(name, f"{key!r} is {'missing' if key in wanted else 'too much'}")
+    for key, value in weights.items():
+        if value.shape != wanted[key].shape:
+            raise foreign(name, f"{key!r} has shape {tuple(value.shape)}, not {tuple(wanted[key].shape)}")
+    net.load_state_dict({key: value.float() for key, value in weights.items()}, strict=False, assign=True)
+    for module in net.modules():
+        for key, value in module._buffers.items():
+            if value is not None and value.is_meta:
+                module._buffers[key] = torch.arange(value.shape[-1]).expand(value.shape)  # numbers of positions
+    return net.eval().requires_grad_(False)
+
+
+def foreign(name: str, what: str) -> RedraftError:
+    """That weights are others than they should be."""
+    return RedraftError(f"these are not the weights of {name}: {what}")
 
 
 def chain(weights: Weights, prefix: str, width: int | None = None) -> nn.Sequential:

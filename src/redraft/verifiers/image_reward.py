@@ -18,9 +18,10 @@ from torch import Tensor
 from redraft.core.errors import RedraftError, require
 from redraft.core.task import Problems
 from redraft.models.weights import pick_device
-from redraft.verifiers.encoders import Dtype, Preprocess, per_frame, processor, prompts_of
-from redraft.verifiers.heads import Weights, chain, read_weights, weight_file
+from redraft.verifiers.encoders import Dtype, Preprocess, dtype_of, per_frame, processor, prompts_of
+from redraft.verifiers.heads import Weights, chain, filled, foreign, read_weights, weight_file
 
+NAME = "ImageReward"
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of rewards in its training
 WORDS = 35  # tokens of a prompt that it reads
 HEAD = 64  # width of an attention head, in all of BLIP's networks
@@ -74,7 +75,7 @@ class ImageReward:
         """
         found = read_weights(weight_file(weights, ("ImageReward.safetensors", "ImageReward.pt"), revision))
         target = pick_device(device)
-        self._vision, self._text = (net.to(target, _dtype(dtype)) for net in blip(found))
+        self._vision, self._text = (net.to(target, dtype_of(dtype)) for net in blip(found))
         self.head = chain(found, "mlp.layers", self._text.config.hidden_size).to(target)
         self._words = processor("AutoTokenizer", tokenizer, None)
         side = self._vision.config.image_size
@@ -100,13 +101,6 @@ class ImageReward:
         return (reward - MEAN) / STD
 
 
-def _dtype(dtype: Dtype) -> torch.dtype:
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
-    if not isinstance(found, torch.dtype):
-        raise RedraftError(f"unknown dtype {dtype!r}: use 'float32', 'bfloat16' or 'float16'")
-    return found
-
-
 def blip(weights: Weights) -> tuple[Any, Any]:
     """BLIP's vision network and its text network that looks at pictures, of weights by their original names.
 
@@ -122,7 +116,7 @@ def blip(weights: Weights) -> tuple[Any, Any]:
             reader = text_of.BlipTextModel(_text_config(text), add_pooling_layer=False)
     except (KeyError, IndexError) as error:
         raise _foreign(f"they lack {error}") from error
-    return _filled(eye, vision), _filled(reader, text)
+    return filled(eye, vision, NAME), filled(reader, text, NAME)
 
 
 def renamed(weights: Weights) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -143,24 +137,8 @@ def _vision_name(name: str) -> str:
     raise _foreign(f"the vision network has no layer {name!r}")
 
 
-def _filled(net: Any, weights: Mapping[str, Tensor]) -> Any:
-    """The network with these weights, and with what it keeps besides weights."""
-    wanted = dict(net.named_parameters())
-    for name in sorted(wanted.keys() ^ weights.keys()):
-        raise _foreign(f"{name!r} is {'missing' if name in wanted else 'too much'}")
-    for name, value in weights.items():
-        if value.shape != wanted[name].shape:
-            raise _foreign(f"{name!r} has shape {tuple(value.shape)}, not {tuple(wanted[name].shape)}")
-    net.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False, assign=True)
-    for module in net.modules():
-        for name, value in module._buffers.items():
-            if value is not None and value.is_meta:
-                module._buffers[name] = torch.arange(value.shape[-1]).expand(value.shape)  # numbers of positions
-    return net.eval().requires_grad_(False)
-
-
 def _foreign(what: str) -> RedraftError:
-    return RedraftError(f"these are not the weights of ImageReward: {what}")
+    return foreign(NAME, what)
 
 
 def _vision_config(weights: Mapping[str, Tensor]) -> Any:

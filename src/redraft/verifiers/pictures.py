@@ -1,7 +1,7 @@
 """Verifiers of pictures on `transformers`: how well they fit a prompt, how they look, what they show.
 
     CLIPScore()                                 a picture and its prompt, by any network like CLIP
-    pickscore(), aesthetic(), ImageReward()     what people prefer, as published
+    pickscore(), hpsv2(), aesthetic(), ImageReward()     what people prefer, as published
     VQA()                                       whether a vision-language model says that the prompt is shown
     ImageClassifier()                           the log-probability of the class that is asked for
     Agreement(Features("facebook/dinov2-base")), SelfAgreement(model, ...)     without labels
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError, check_range, unknown
@@ -83,7 +83,7 @@ class CLIPScore:
 
     def __init__(
         self,
-        checkpoint: str = CLIP,
+        checkpoint: str | nn.Module = CLIP,
         *,
         scale: str = "clipscore",
         prefix: str = "",
