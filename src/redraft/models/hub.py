@@ -19,7 +19,7 @@ from redraft.models import pipeline
 from redraft.models.adapters import images, text
 from redraft.models.pipeline import PipelineModel
 from redraft.models.tokens import TokenModel
-from redraft.models.weights import pick_device, read_config
+from redraft.models.weights import pick_device, pick_dtype, read_config
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -128,12 +128,7 @@ def known_dtype(dtype: str | torch.dtype | None) -> Any:
     Raises:
         RedraftError: there is none of that name.
     """
-    if dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype):
-        return dtype
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise RedraftError(f"unknown dtype {dtype!r}: use 'float32', 'bfloat16' or 'float16'")
-    return found
+    return dtype if dtype is None or dtype == "auto" else pick_dtype(dtype)
 
 
 def _family(source: str, architecture: str) -> Family:

@@ -85,3 +85,17 @@ def pick_device(device: str | None) -> torch.device:
     if found.type == "cuda" and not torch.cuda.is_available():
         raise RedraftError(f"there is no CUDA here for device {device!r}: use 'cpu'")
     return found
+
+
+def pick_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """The floating-point type of that name, or float32.
+
+    Raises:
+        RedraftError: there is none of that name.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype or torch.float32
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise RedraftError(f"unknown dtype {dtype!r}: use 'float32', 'bfloat16' or 'float16'")
+    return found

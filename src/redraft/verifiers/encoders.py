@@ -232,18 +232,6 @@ def processor(kind: str, source: str, revision: str | None) -> Any:
     return from_pretrained(kind, source, _settings(revision=revision))
 
 
-def dtype_of(dtype: Dtype) -> torch.dtype:
-    """The type that a name means; float32 if none is given.
-
-    Raises:
-        RedraftError: there is none of that name.
-    """
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
-    if not isinstance(found, torch.dtype):
-        raise RedraftError(f"unknown dtype {dtype!r}: use 'float32', 'bfloat16' or 'float16'")
-    return found
-
-
 def _settings(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError, require
 from redraft.core.task import Problems
-from redraft.models.weights import pick_device
-from redraft.verifiers.encoders import Dtype, Preprocess, dtype_of, per_frame, processor, prompts_of
+from redraft.models.weights import pick_device, pick_dtype
+from redraft.verifiers.encoders import Dtype, Preprocess, per_frame, processor, prompts_of
 from redraft.verifiers.heads import Weights, chain, filled, foreign, read_weights, weight_file
 
 NAME = "ImageReward"
@@ -75,7 +75,7 @@ class ImageReward:
         """
         found = read_weights(weight_file(weights, ("ImageReward.safetensors", "ImageReward.pt"), revision))
         target = pick_device(device)
-        self._vision, self._text = (net.to(target, dtype_of(dtype)) for net in blip(found))
+        self._vision, self._text = (net.to(target, pick_dtype(dtype)) for net in blip(found))
         self.head = chain(found, "mlp.layers", self._text.config.hidden_size).to(target)
         self._words = processor("AutoTokenizer", tokenizer, None)
         side = self._vision.config.image_size

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import require, unknown
-from redraft.models.weights import pick_device
-from redraft.verifiers.encoders import Dtype, dtype_of, from_pretrained
+from redraft.models.weights import pick_device, pick_dtype
+from redraft.verifiers.encoders import Dtype, from_pretrained
 from redraft.verifiers.heads import Weights, filled, read_weights, weight_file
 from redraft.verifiers.pictures import CLIPScore
 
@@ -75,7 +75,7 @@ def hpsv2(
     config = from_pretrained("AutoConfig", clip)
     with torch.device("meta"):  # draws no random numbers
         net = require("transformers", "diffusers").CLIPModel(config)
-    net = filled(net, renamed(found), "HPSv2").to(pick_device(device), dtype_of(dtype))
+    net = filled(net, renamed(found), "HPSv2").to(pick_device(device), pick_dtype(dtype))
     score = CLIPScore(net, processor_of=clip, **{"scale": "cosine"} | options)
     prepare = score.features.prepare
     score.features.prepare = replace(prepare, short=None, long=prepare.short)

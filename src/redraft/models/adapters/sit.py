@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from redraft.core.errors import RedraftError, require, unknown
 from redraft.core.memory import Fitting
 from redraft.core.state import Prediction, State, expand
-from redraft.models.hub import known_dtype, pretrained
+from redraft.models.hub import pretrained
 from redraft.models.nets.sit import SiT, sizes
-from redraft.models.weights import fingerprint, pick_device
+from redraft.models.weights import fingerprint, pick_device, pick_dtype
 from redraft.processes.flow import RectifiedFlow
 
 SCALE = 0.18215  # of the autoencoder's latents, so that their variance is about 1
@@ -187,7 +187,7 @@ def load(
         net.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise RedraftError(f"{path} is not a SiT: {str(error).splitlines()[-1].strip()}") from error
-    net = net.to(pick_device(device), known_dtype(dtype) or torch.float32).eval().requires_grad_(False)
+    net = net.to(pick_device(device), pick_dtype(dtype)).eval().requires_grad_(False)
     if compile:
         net.compile(dynamic=True)
     if isinstance(vae, str | Path):
