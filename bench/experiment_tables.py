@@ -1,9 +1,9 @@
-"""Tables of docs/experiments.md, from the rows of `redraft bench run` that are kept; bench/tables.py fills them in."""
+"""What docs/experiments.md shows of the kept rows of `redraft bench run`; bench/tables.py fills it in."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from redraft.bench.compare import Comparison
 from redraft.bench.curves import curves
 from redraft.bench.experiment import checked
 from redraft.bench.plain import Map
+from redraft.bench.report import ACROSS, line
 from redraft.bench.sets import side_by_side
+from redraft.report.chart import figure
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = (
@@ -36,8 +38,21 @@ NAMES = (
     "search-digits",
 )
 AT = 128  # evaluations, where there is a table of quality and diversity; and at the most
+REWARDED = ("best-of-n", "fk", "beam", "iterref", "iterref, at the end", "ipr", "ipr with blame")
+DRAWN: dict[str, tuple[str, tuple[str, ...]]] = {  # a metric, and methods where not all are drawn
+    "ipr-sudoku": ("valid", ()),
+    "samplers-sudoku": ("valid", ("ancestral", "remdm-conf", "p2", "llada", "token-critic", "g-star+")),
+    "samplers-python": ("parses", ("ancestral", "maskgit", "remdm-conf", "star", "llada", "g-star+")),
+    "gstar-python": ("nll", ("ancestral", "remdm-cap", "star+", "g-star+", "g-star+, two blocks")),
+    "iterref-sudoku": ("score", REWARDED),
+    "iterref-python": ("score", REWARDED),
+    "iterref-python-parses": ("score", REWARDED),
+    "iterref-python-raise": ("score", REWARDED),
+    "search-digits": ("right", ()),
+}
 
 
+@cache
 def comparison(name: str) -> Comparison:
     """The curves of an experiment's kept rows."""
     folder = RESULTS / name
@@ -51,27 +66,42 @@ def comparison(name: str) -> Comparison:
 
 
 def of(name: str) -> str:
+    """The figure, and folded below it the tables."""
+    if not (RESULTS / name / "rows.parquet").exists():
+        return UNMEASURED
+    shown = f"![{DRAWN[name][0]} against network evaluations](curves/{name}.svg)\n\n" if name in DRAWN else ""
+    return f"{shown}<details><summary>Tables</summary>\n\n{tables(name)}\n\n</details>"
+
+
+def drawn(name: str) -> str:
+    """A metric of an experiment against evaluations, as an SVG file."""
+    metric, methods = DRAWN[name]
+    found = comparison(name)
+    lines = [line(found, curve, "nfe", metric) for curve in found.curves if not methods or curve.name in methods]
+    return figure(lines, metric, ACROSS["nfe"])
+
+
+def tables(name: str) -> str:
     """Metrics at equal evaluations, and what the first one differs from the baseline's.
 
     Where sets were measured the other metrics stand beside those of sets, at two budgets.
     """
-    if not (RESULTS / name / "rows.parquet").exists():
-        return UNMEASURED
     found = comparison(name)
     budgets = found.experiment.budgets
     first, *others = found.experiment.metrics
-    tables = [found.at_budgets("nfe", budgets, first), found.differences("nfe", budgets, first)]
+    made = [found.at_budgets("nfe", budgets, first), found.differences("nfe", budgets, first)]
     if found.experiment.verifier:
-        tables.append(found.at_budgets("calls", budgets, first))
+        made.append(found.at_budgets("calls", budgets, first))
     sets = RESULTS / name / "sets.parquet"
     if sets.exists():
         shown = dict.fromkeys((min(AT, budgets[-1]), budgets[-1]))
-        tables += side_by_side(found, pq.read_table(sets).to_pylist(), shown)
+        made += side_by_side(found, pq.read_table(sets).to_pylist(), shown)
     else:
-        tables += [found.at_budgets("nfe", budgets, metric) for metric in others]
+        made += [found.at_budgets("nfe", budgets, metric) for metric in others]
     units = max(len(np.unique(curve.unit)) for curve in found.curves)
-    parts = [f"**{table.title}**, {units} units\n\n{table.markdown()}" for table in tables if table]
+    parts = [f"**{table.title}**, {units} units\n\n{table.markdown()}" for table in made if table]
     return "\n\n".join(parts)
 
 
 TABLES = {f"experiment {name}": partial(of, name) for name in NAMES}
+FIGURES = {f"{name}.svg": partial(drawn, name) for name in DRAWN if (RESULTS / name / "rows.parquet").exists()}

@@ -1,4 +1,7 @@
-"""Fill the tables of README.md and docs from bench/results: `python bench/tables.py`; `--check` only compares."""
+"""Fill the tables of README.md and docs, and draw docs/curves, from bench/results: `python bench/tables.py`.
+
+`--check` only compares.
+"""
 
 from __future__ import annotations
 
@@ -293,6 +296,7 @@ TABLES = (
     | experiment_tables.TABLES
 )
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CURVES = ROOT / "docs" / "curves"
 
 
 def filled(text: str) -> str:
@@ -305,13 +309,16 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Fill, or with `--check` fail if a table is not what the stored rows say."""
-    for page in PAGES:
-        before = page.read_text()
-        after = filled(before)
-        if before != after and "--check" in sys.argv[1:]:
-            sys.exit(f"{page.relative_to(ROOT)} is not what the stored rows say: run python bench/tables.py")
-        page.write_text(after)
+    """Fill and draw, or with `--check` fail if a page or a figure is not what the stored rows say."""
+    files = {page: filled(page.read_text()) for page in PAGES}
+    files |= {CURVES / name: drawn() for name, drawn in experiment_tables.FIGURES.items()}
+    for path, text in files.items():
+        if path.exists() and path.read_text() == text:
+            continue
+        if "--check" in sys.argv[1:]:
+            sys.exit(f"{path.relative_to(ROOT)} is not what the stored rows say: run python bench/tables.py")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import io
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 
 from redraft.core.trace import Trace
-from redraft.report.chart import Line, _powers, _round, chart
+from redraft.report.chart import Line, _powers, _round, chart, figure
 from redraft.report.page import page
 from redraft.report.pictures import CELL, FRAME, PAPER, _start, board_picture, frames, overview, png, snapshots
 from redraft.report.story import Story
@@ -134,3 +135,21 @@ def test_overview_is_a_wide_picture(story):
 def test_the_page_escapes_what_it_is_told(story):
     story.about = "<script>alert(1)</script>"
     assert story.about not in page(story)
+
+
+def test_a_figure_is_a_file_of_its_own_with_all_within_its_paper():
+    lines = [Line.bare(f"method <{i}>", [(10.0, i), (100.0, i + 1.0)]) for i in range(5)]
+    root = ElementTree.fromstring(figure(lines, "valid", "NFE"))
+    name = "{http://www.w3.org/2000/svg}"
+    paper = root.find(f"{name}rect").attrib
+    assert root.attrib["viewBox"] == f"0 {paper['y']} {paper['width']} {paper['height']}"
+    bottom = int(paper["y"]) + int(paper["height"])
+    keys = [group for group in root.iter(f"{name}g") if "transform" in group.attrib]
+    assert [key.find(f"{name}text").text for key in keys] == [line.name for line in lines]
+    for key in keys:
+        across, down = key.attrib["transform"].removeprefix("translate(").rstrip(")").split()
+        assert 0 < int(across) < int(paper["width"])
+        assert 300 < int(down) < bottom
+    assert len(list(root.iter(f"{name}circle"))) == 10
+    with pytest.raises(ElementTree.ParseError):  # negative control: names are escaped
+        ElementTree.fromstring(figure(lines, "valid", "NFE").replace("&lt;", "<"))

@@ -18,8 +18,8 @@ from redraft.bench.samples import gallery
 from redraft.bench.sets import measured, side_by_side
 from redraft.bench.store import Store
 from redraft.core.errors import RedraftError, unknown
+from redraft.report.chart import LEGEND_STYLE, Line, chart
 from redraft.report.chart import STYLE as CHART_STYLE
-from redraft.report.chart import Line, chart
 from redraft.report.page import STYLE
 
 TABLE_STYLE = """pre { overflow-x: auto; font-size: .82rem; }
@@ -120,7 +120,7 @@ def _html(comparison: Comparison, tables: list[Table], now: Status, about: dict[
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Redraft: {escape(experiment.name)}</title>",
-        f"<style>{STYLE}{CHART_STYLE}{TABLE_STYLE}</style>\n</head>\n<body>",
+        f"<style>{STYLE}{CHART_STYLE}{LEGEND_STYLE}{TABLE_STYLE}</style>\n</head>\n<body>",
         f'<h1>{escape(experiment.name)}</h1>\n<p>{escape(experiment.claim)}</p>\n<p class="soft">{now}.</p>',
         _table(tables[0]),
         *_charts(comparison),
@@ -151,10 +151,11 @@ def _pair(comparison: Comparison, metric: str) -> Iterator[str]:
     yield f"<h2>{escape(metric)}</h2>"
     for axis, across in ACROSS.items():
         if axis != "calls" or comparison.experiment.verifier:
-            yield chart([_line(comparison, curve, axis, metric) for curve in comparison.curves], metric, across)
+            yield chart([line(comparison, curve, axis, metric) for curve in comparison.curves], metric, across)
 
 
-def _line(comparison: Comparison, curve: Curve, axis: str, metric: str) -> Line:
+def line(comparison: Comparison, curve: Curve, axis: str, metric: str) -> Line:
+    """A metric of one method with its band, at every draft."""
     x = curve.points(axis)
     found = comparison.of(curve, axis, x, metric)
     return Line(curve.name, x, found.mean, found.low, found.high)

@@ -1,4 +1,4 @@
-"""Metrics against compute, as inline SVG in the colours of the page."""
+"""Metrics against compute, as SVG: inline in the colours of the page, or a file of its own."""
 
 from __future__ import annotations
 
@@ -10,24 +10,39 @@ from math import ceil, floor, log10
 import numpy as np
 from numpy.typing import NDArray
 
+from redraft.core.errors import RedraftError
+
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 620, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 44
+ROW, COLUMNS = 20, 3  # of the legend of a file
 COLOURS = ("#2467ab", "#c4572b", "#2f8f5b", "#8a53b5", "#b38a12", "#c23b74", "#3a9ba5", "#6d7480")
+DASHES = {"solid": "none", "dashed": "7 4", "dotted": "2 3"}  # each with all colours, one after the other
+LOOKS = [(colour, *dash) for dash in DASHES.items() for colour in COLOURS]
 STYLE = (
-    "\n".join(f".s{i} {{ --own: {colour}; }}" for i, colour in enumerate(COLOURS))
+    "\n".join(
+        f".s{i} {{ --own: {colour}; --rule: {rule}; --dash: {dash}; }}" for i, (colour, rule, dash) in enumerate(LOOKS)
+    )
     + """
 .grid { stroke: var(--line); stroke-width: 1; }
 .first { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 4; }
-.curve { fill: none; stroke: var(--own, var(--accent)); stroke-width: 2; stroke-linejoin: round; }
+.curve { fill: none; stroke: var(--own, var(--accent)); stroke-width: 2; stroke-linejoin: round;
+  stroke-dasharray: var(--dash, none); }
 .dot { fill: var(--own, var(--accent)); }
 .band { fill: var(--own, var(--accent)); opacity: .16; }
-.legend span { white-space: nowrap; margin-right: 1.1em; }
-.legend i { display: inline-block; width: 1.1em; height: .22em; margin-right: .4em; vertical-align: .2em;
-  background: var(--own); }
 """
 )
+LEGEND_STYLE = (
+    """
+.legend span { white-space: nowrap; margin-right: 1.1em; cursor: default; }
+.legend i { display: inline-block; width: 1.5em; margin-right: .4em; vertical-align: .25em;
+  border-top: .2em var(--rule) var(--own); }
+"""
+    + "\n".join(f".chart:has(.legend .s{i}:hover) g:not(.s{i}) {{ opacity: .1; }}" for i in range(len(LOOKS)))
+    + "\n"
+)
+PAPER = "svg { --line: #dfe3e8; --accent: #2467ab; font: 12px system-ui, sans-serif; } text { fill: #4d5663; }\n"
 
 
 @dataclass(frozen=True)
@@ -58,32 +73,61 @@ class Line:
 def chart(lines: Sequence[Line], label: str, across: str, first: bool = False) -> str:
     """An `<svg>` with all lines, the budget on a logarithmic axis, and a legend if there are two lines or more.
 
+    Pointing at a name in the legend fades the other lines.
+
     Args:
         lines: what to draw; those without a point are left out.
         label: of the values.
         across: what budgets are.
         first: dash the first value of each line, to see what is above it.
     """
-    known = [line for line in (_known(line) for line in lines) if len(line.x)]
-    if not known:
+    drawn = _drawn(lines)
+    if not drawn:
         return '<p class="soft">No draft of every unit is within any budget.</p>'
-    x = np.concatenate([line.x for line in known])
-    y = np.concatenate([part for line in known for part in (line.low, line.high)])
-    place = _scales(x, y)
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)} against {across}">',
-        *_axes(x, y, place, across),
-        *(_dashed(line, x, place) for line in known if first),
-        *(_drawn(line, _number(lines, line.name), place) for line in known),
-        "</svg>",
-    ]
+    box = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)} against {across}"'
+    parts = [f"<svg {box}>", *_inside(drawn, across, first), "</svg>"]
     if len(lines) > 1:
-        legend = (f'<span class="s{_number(lines, line.name)}"><i></i>{escape(line.name)}</span>' for line in known)
-        parts += ['<p class="legend soft">', *legend, "</p>"]
+        legend = (f'<span class="s{i}"><i></i>{escape(line.name)}</span>' for i, line in drawn)
+        parts = ['<div class="chart">', *parts, '<p class="legend soft">', *legend, "</p></div>"]
     return "\n".join(parts)
 
 
+def figure(lines: Sequence[Line], label: str, across: str) -> str:
+    """An SVG file on white paper: the label above, what `chart` draws, and a legend below.
+
+    Raises:
+        RedraftError: no line has a point.
+    """
+    drawn = _drawn(lines)
+    if not drawn:
+        raise RedraftError(f"nothing to draw: no line has a value of {label} at a budget above 0")
+    height = HEIGHT + ROW * (2 + ceil(len(drawn) / COLUMNS))
+    legend = [
+        f'<g class="s{i}" transform="translate({LEFT + k % COLUMNS * (WIDTH - LEFT) // COLUMNS} '
+        f'{HEIGHT + ROW * (1 + k // COLUMNS)})"><line class="curve" x2="18" y1="-4" y2="-4"/>'
+        f'<text x="24">{escape(line.name)}</text></g>'
+        for k, (i, line) in enumerate(drawn)
+    ]
+    box = f'viewBox="0 {-ROW} {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box}>',
+        f"<style>\n{PAPER}{STYLE.strip()}\n</style>",
+        f'<rect y="{-ROW}" width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<text x="{LEFT}" y="-4">{escape(label)}</text>',
+        *_inside(drawn, across),
+        *legend,
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
 Place = Callable[[float, float], tuple[float, float]]
+
+
+def _drawn(lines: Sequence[Line]) -> list[tuple[int, Line]]:
+    """The known points of each line that has some, with the number of its look."""
+    known = [_known(line) for line in lines]
+    return [(i % len(LOOKS), line) for i, line in enumerate(known) if len(line.x)]
 
 
 def _known(line: Line) -> Line:
@@ -91,8 +135,16 @@ def _known(line: Line) -> Line:
     return Line(line.name, *(values[keep] for values in (line.x, line.mean, line.low, line.high)))
 
 
-def _number(lines: Sequence[Line], name: str) -> int:
-    return [line.name for line in lines].index(name) % len(COLOURS)
+def _inside(drawn: list[tuple[int, Line]], across: str, first: bool = False) -> list[str]:
+    """Axes and lines."""
+    x = np.concatenate([line.x for _, line in drawn])
+    y = np.concatenate([part for _, line in drawn for part in (line.low, line.high)])
+    place = _scales(x, y)
+    return [
+        *_axes(x, y, place, across),
+        *(_dashed(line, x, place) for _, line in drawn if first),
+        *(_curve(line, i, place) for i, line in drawn),
+    ]
 
 
 def _scales(x: Floats, y: Floats) -> Place:
@@ -115,7 +167,7 @@ def _ends(y: Floats) -> tuple[float, float]:
     return low - spare, high + spare
 
 
-def _drawn(line: Line, number: int, place: Place) -> str:
+def _curve(line: Line, number: int, place: Place) -> str:
     middle, low, high = ([_at(place(a, b)) for a, b in zip(line.x, values, strict=True)]
                          for values in (line.mean, line.low, line.high))  # fmt: skip
     dots = "".join(
