@@ -56,6 +56,18 @@ def test_the_judge_likes_code_better_than_its_letters_in_disorder(few_lines):
     assert code.mean() < 2
 
 
+def test_the_judge_reads_lines_of_all_lengths_together_as_alone():
+    judge = load_reference(device="cpu")
+    samples = characters.encode(["x" * (7 * i % 64) + "=" * (i % 2) for i in range(70)])  # more than go at once
+    nats, features = judge.nll(samples), judge.features(samples)
+    assert nats.isnan().tolist() == [row[0] == characters.PAD for row in samples.tolist()]
+    for row in (1, 2, 33, 63, 69):
+        alone = samples[row : row + 1]
+        assert torch.allclose(nats[row], judge.nll(alone)[0], rtol=1e-4)
+        assert torch.allclose(features[row], judge.features(alone)[0], atol=1e-4)
+        assert not torch.allclose(features[row], features[row - 1], atol=1e-2)
+
+
 def test_padding_given_as_a_condition_is_hidden_and_parts_change_nothing():
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from tqdm.auto import tqdm
 
 from redraft.bench.cell import loaded
 from redraft.bench.compare import Comparison, Table
@@ -41,7 +42,8 @@ def measured(experiment: Experiment, tables: dict[str, pa.Table], budgets: Seque
     numbers = pa.array([place.get(key) for key in _keys(tables["rows"])], pa.int64())
     numbered = tables | {"rows": tables["rows"].append_column("sample", numbers), "candidates": pa.table({})}
     found = []
-    for curve in curves(numbered, merge_variants=experiment.select is not None):
+    shown = curves(numbered, merge_variants=experiment.select is not None)
+    for curve in tqdm(shown, desc="sets of samples", unit="method", dynamic_ncols=True, disable=None, leave=False):
         if "sample" not in curve.columns:
             continue
         chosen = curve.at("nfe", np.array(budgets, dtype=float), "sample")[np.unique(curve.unit)]

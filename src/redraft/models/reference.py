@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -93,27 +94,32 @@ class Reference:
 
     def nll(self, samples: Tensor) -> Tensor:
         """Nats a character (P,), float64, of the text of samples (P, 64) and the PAD that ends it; NaN for no text."""
-        return torch.cat([self._nll(rows) for rows in torch.split(samples, ROWS)])
+        return self._by_length(samples, self._nll)
 
     def features(self, samples: Tensor) -> Tensor:
         """Features (P, D) averaged over the text of samples (P, 64) and the PAD that ends it."""
-        return torch.cat([self._features(rows) for rows in torch.split(samples, ROWS)])
+        return self._by_length(samples, self._features)
 
-    def _nll(self, rows: Tensor) -> Tensor:
-        tokens, counted = self._read(rows)
+    def _by_length(self, samples: Tensor, judged: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """`judged` of samples (P, 64), few at a time, those of like lengths together: what comes after is not seen."""
+        tokens = samples.to(next(self.net.parameters()).device)
+        lengths = until_pad(tokens).sum(1)
+        order = lengths.argsort(stable=True)
+        parts = []
+        for rows in torch.split(order, ROWS):
+            seen = tokens[rows, : int(lengths[rows[-1]])]
+            parts.append(judged(seen, until_pad(seen)))
+        return torch.cat(parts)[order.argsort()].cpu()
+
+    def _nll(self, tokens: Tensor, counted: Tensor) -> Tensor:
         logits, _ = self.net(shifted(tokens))
         each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none").double()
         mean = (each * counted).sum(1) / counted.sum(1)
-        return mean.masked_fill(tokens[:, 0] == characters.PAD, torch.nan).cpu()
+        return mean.masked_fill(tokens[:, 0] == characters.PAD, torch.nan)
 
-    def _features(self, rows: Tensor) -> Tensor:
-        tokens, counted = self._read(rows)
+    def _features(self, tokens: Tensor, counted: Tensor) -> Tensor:
         features: Tensor = self.net(shifted(tokens))[1]
-        return ((features * counted[..., None]).sum(1) / counted.sum(1, keepdim=True)).cpu()
-
-    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        tokens: Tensor = rows.to(next(self.net.parameters()).device)
-        return tokens, until_pad(tokens)
+        return (features * counted[..., None]).sum(1) / counted.sum(1, keepdim=True)
 
 
 def shifted(tokens: Tensor) -> Tensor:
