@@ -151,5 +151,7 @@ def test_a_figure_is_a_file_of_its_own_with_all_within_its_paper():
         assert 0 < int(across) < int(paper["width"])
         assert 300 < int(down) < bottom
     assert len(list(root.iter(f"{name}circle"))) == 10
+    many = chart([Line.bare(str(i), [(10.0, i)]) for i in range(24)], "valid", "NFE")
+    assert len({part.split('"')[0] for part in many.split('<g class="')[1:]}) == 24  # 24 methods, 24 looks
     with pytest.raises(ElementTree.ParseError):  # negative control: names are escaped
         ElementTree.fromstring(figure(lines, "valid", "NFE").replace("&lt;", "<"))
