@@ -293,9 +293,35 @@ def test_a_start_that_is_no_number_is_refused(value):
 
 def test_a_start_gets_the_given_regions():
     problems = toy_problems(GIVEN)
-    result = go(replace(METHOD, iterations=0), start=torch.full((4, 6, 2), 7.0), problems=problems)
+    result = go(start=torch.full((4, 6, 2), 7.0), problems=problems, budget=Budget(nfe=1))  # no refinement fits
     assert torch.equal(result.samples[problems.frozen], problems.x[problems.frozen])
     assert (result.samples[~problems.frozen] == 7).all()
+
+
+def test_a_method_that_does_not_go_on_from_samples_says_so():
+    with pytest.raises(RedraftError, match="IPR with these settings does not go on from samples"):
+        go(replace(METHOD, iterations=0), start=torch.full((4, 6, 2), 7.0))
+
+
+def test_on_draft_may_end_a_run_at_the_start():
+    drafts = []
+    result = go(start=torch.full((4, 6, 2), 7.0), on_draft=lambda samples, trace: drafts.append(len(trace)) or True)
+    assert drafts == [4]
+    assert result.ledger.nfe.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        (lambda x, p: {"nfe": torch.zeros(len(x))}, "evaluate gave 'nfe', and the trace has a column of that name"),
+        (lambda x, p: {"critic": torch.zeros(len(x))}, "evaluate gave 'critic'"),
+        (lambda x, p: {"m": torch.zeros(2)}, r"evaluate gave shape \(2,\) for 'm' of 4 samples"),
+        (lambda x, p: {"m": 0.5}, "evaluate gave a float for 'm'"),
+    ],
+)
+def test_metrics_that_are_no_new_column_are_refused(metrics, words):
+    with pytest.raises(RedraftError, match=words):
+        go(evaluate=metrics)
 
 
 def test_on_draft_sees_all_problems_and_the_trace_holds_the_metrics():

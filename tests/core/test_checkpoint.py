@@ -1,6 +1,7 @@
 """Checkpoints: whole or refused."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from safetensors.torch import load_file, save_file
 from toys import Toy, toy_problems
 
 import redraft
-from redraft import IPR, Budget, Disagreement, RedraftError, Sequential
+from redraft import IPR, BestOfN, Budget, Disagreement, Parallel, RedraftError, Sequential, preset
 from redraft.core.checkpoint import Checkpoint
+from redraft.models.critic import HeadCritic
+from redraft.tasks.markov import Markov
 
 QUICK = Sequential(steps_per_region=2)
 GIVEN = [0, 2, 4]
@@ -167,3 +170,45 @@ def test_the_fingerprint_is_readable(tmp_path):
     store = Checkpoint(tmp_path, {"b": 1, "a": [2]})
     assert json.loads(store.fingerprint) == {"a": [2], "b": 1}
     assert store.load() is None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A verifier with a setting."""
+
+    sign: float = 1.0
+
+    def __call__(self, samples, problems):
+        return self.sign * samples.double().flatten(1).sum(1)
+
+
+def mean(samples, problems):
+    return samples.double().flatten(1).mean(1)
+
+
+@pytest.mark.parametrize("other", [Sum(-1.0), mean])
+def test_a_checkpoint_of_a_run_with_another_verifier_is_refused(tmp_path, other):
+    how = BestOfN(5, sampler=Parallel(2))
+    stopped = redraft.run(how, Toy(), toy_problems(GIVEN), verifier=Sum(), checkpoint=tmp_path, on_draft=stop_after(2))
+    assert stopped.interrupted
+    with pytest.raises(RedraftError, match="is from a run with other settings"):
+        redraft.run(how, Toy(), toy_problems(GIVEN), verifier=other, checkpoint=tmp_path)
+    rest = redraft.run(how, Toy(), toy_problems(GIVEN), verifier=Sum(), checkpoint=tmp_path)
+    assert torch.equal(rest.samples, redraft.run(how, Toy(), toy_problems(GIVEN), verifier=Sum()).samples)
+
+
+def test_a_checkpoint_of_a_run_with_another_critic_or_chain_is_refused(tmp_path):
+    def run(critic, seed=0, **more):
+        task = Markov(length=8, chain_seed=seed)
+        model = task.model.with_critic("star", critic)
+        return redraft.run(IPR(3, refine=preset("ancestral", steps=4), initial=preset("ancestral", steps=4)), model,
+                           task.problems(2), checkpoint=tmp_path, **more)  # fmt: skip
+
+    torch.manual_seed(0)
+    first, second = HeadCritic(4, 7), HeadCritic(4, 7)
+    second.linear.weight.data.add_(1.0)
+    run(first, on_draft=stop_after(1))
+    for other in ({"critic": second}, {"critic": first, "seed": 1}):
+        with pytest.raises(RedraftError, match="is from a run with other settings"):
+            run(**other)
+    run(first)

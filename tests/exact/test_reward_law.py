@@ -14,13 +14,14 @@ from redraft.core.verifier import VerifierError
 from redraft.methods.beam import Beam
 from redraft.methods.best_of_n import BestOfN
 from redraft.methods.blame import Blame, Metropolis
-from redraft.methods.fk import FK
+from redraft.methods.fk import FK, Cloud
 from redraft.methods.iterref import IterRef
 from redraft.methods.particle_gibbs import ParticleGibbs
 from redraft.methods.svdd import SVDD
 from redraft.methods.value import Reward
-from redraft.samplers.budgets import Even
+from redraft.samplers.budgets import Even, Threshold
 from redraft.samplers.rules import Rule
+from redraft.samplers.scorers import Confidence
 from redraft.tasks.markov import MarkovChain
 
 MODEL = exact_model()
@@ -239,6 +240,43 @@ class TestParticleGibbs:
         one, many = (ParticleGibbs(rounds, 3, Reward(ALPHA), sampler=ONE_BY_ONE) for rounds in (1, 10))
         assert self.distance(many) < 0.045 < 0.07 < self.distance(one)
 
+    def two_particles_p(self):
+        """Where resampling often draws every particle itself: two of them, over two tokens."""
+        chain = MarkovChain(CHAIN.transition, CHAIN.initial, 2)
+        method = ParticleGibbs(20, 2, Reward(ALPHA), sampler=Unmask(2, Rule(Even(), None)))
+        rewards, places = torch.tensor([1.0, -1.0, -0.5, 0.6], dtype=torch.float64), torch.tensor([2, 1])
+        law = chain.enumerate()[1] * (rewards / ALPHA).exp()
+        given = problems(1500, 2)
+        samples = redraft.run(
+            method, exact_model(chain), given, verifier=lambda x, _: rewards[(x * places).sum(1)]
+        ).samples
+        return counts_p(torch.bincount((samples * places).sum(1), minlength=4), law / law.sum())
+
+    def test_particles_that_are_drawn_in_place_are_resampled_too(self, monkeypatch):
+        assert self.two_particles_p() > FALSE_ALARM
+        even = Cloud.drawn
+
+        def keeping(cloud, ancestors):
+            """The broken variant: particles that stay where they are keep their weights."""
+            same = (ancestors == torch.arange(ancestors.shape[1])).all(1)
+            fresh = even(cloud, ancestors)
+            return fresh.put(same, cloud[same]) if same.any() else fresh
+
+        monkeypatch.setattr(Cloud, "drawn", keeping)
+        assert self.two_particles_p() < CERTAIN
+
+    def test_a_problem_pays_for_the_verifier_as_it_would_alone(self):
+        sampler = Unmask(8, Rule(Threshold(0.8), Confidence()), outside=Rule(Threshold(0.8), Confidence()))
+        method = ParticleGibbs(3, 2, Reward(ALPHA), sampler=sampler)
+        frozen = torch.arange(4) >= torch.tensor([4, 1, 2, 3])[:, None]
+        given = replace(problems(4), frozen=frozen)
+        whole = redraft.run(method, MODEL, given, verifier=verifier).ledger.verifier_calls
+        parts = [
+            redraft.run(method, MODEL, given[i : i + 1], verifier=verifier).ledger.verifier_calls for i in range(4)
+        ]
+        assert whole.tolist() == torch.cat(parts).tolist()
+        assert len(set(whole.tolist())) > 1
+
     def test_without_the_held_particle_they_do_not(self):
         class Free(ParticleGibbs):
             def _held(self, walk, carry, place):
@@ -332,6 +370,24 @@ class Relative:
 def test_ranks_within_a_call_are_refused_where_scores_of_calls_are_compared():
     with pytest.raises(RedraftError, match="ranks within one call"):
         redraft.run(IterRef(sampler=ONE_BY_ONE), MODEL, problems(2), verifier=Relative())
+    with pytest.raises(RedraftError, match="ranks within one call"):
+        redraft.run(IPR(1, keep=Metropolis()), MODEL, problems(2), verifier=Relative())
+
+
+def test_a_strength_that_rises_is_each_problem_s_own():
+    method = FK(4, Reward(ALPHA), ramp=1.0, sampler=Unmask(7, Rule(Even(), None), block=1))
+    given = replace(problems(3), frozen=torch.arange(4) >= torch.tensor([4, 2, 1])[:, None])
+    whole = redraft.run(method, MODEL, given, verifier=verifier).trace["log_evidence"]
+    parts = [redraft.run(method, MODEL, given[i : i + 1], verifier=verifier).trace["log_evidence"] for i in range(3)]
+    assert torch.equal(whole, torch.cat(parts))
+    steady = redraft.run(replace(method, ramp=0.0), MODEL, given, verifier=verifier).trace["log_evidence"]
+    assert not torch.equal(whole, steady)
+
+
+def test_methods_that_only_draft_say_so_of_samples_to_go_on_from():
+    for method in (FK(2, sampler=ONE_BY_ONE), SVDD(2, sampler=ONE_BY_ONE), IterRef(rounds=0, sampler=ONE_BY_ONE)):
+        with pytest.raises(RedraftError, match="does not go on from samples"):
+            redraft.run(method, MODEL, problems(2), verifier=verifier, start=drawn(LAW, 2))
 
 
 def test_a_verifier_that_fails_loses_nothing():
@@ -416,6 +472,7 @@ class Blaming:
     ("make", "words"),
     [
         (lambda: Reward(0.0), "alpha is 0.0"),
+        (lambda: IterRef((0.5, 0.5)), "give each once"),
         (lambda: Reward(draws=0), "draws is 0"),
         (lambda: Metropolis(-1.0), "alpha is -1.0"),
         (lambda: IterRef(moves=0), "moves is 0"),

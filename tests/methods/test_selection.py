@@ -1,15 +1,19 @@
 """Which regions are redrawn, and how often."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from checks import CERTAIN, FALSE_ALARM, counts_p
 from models_exact import LinearGaussian
+from tokens import problems
 from toys import Toy, toy_problems
 
 from redraft import Disagreement, RedraftError, Sweep, Uncertainty, Uniform
 from redraft.core.ranking import choose
 from redraft.core.state import Prediction
 from redraft.core.streams import Streams
+from redraft.models.tokens import Convention, TokenModel
 
 ROWS = 6000
 
@@ -148,3 +152,23 @@ def test_no_draws_are_refused():
 def test_selection_by_uncertainty_needs_a_model_that_has_it():
     with pytest.raises(RedraftError, match="selection by uncertainty needs a model that offers 'uncertainty'"):
         chosen(Uncertainty(), Toy(offers=["regions"]), same_given(2), 1)
+
+
+@pytest.mark.parametrize("select", [Uniform(), Sweep(), Uncertainty(), Disagreement()], ids=lambda s: type(s).__name__)
+def test_padding_changes_no_choice(select):
+    """A row of tokens with places before it that are not visible is redrawn where it is without them."""
+    model = TokenModel("flat", flat, Convention(4, 3))
+
+    def chosen_of(pad):
+        given = problems(20, 8 + pad)
+        visible = (torch.arange(8 + pad) >= pad).expand(20, -1)
+        state = replace(given, frozen=~visible, cond={"visible": visible}).state()
+        state = state.to(torch.arange(8 + pad).expand(20, -1) % 3, torch.zeros_like(state.t))
+        priority = select(model, state, torch.full((20,), 3), 1, Streams.root(0, given.ids))
+        return choose(priority, state.free, torch.full((20,), 3))[:, pad:]
+
+    assert torch.equal(chosen_of(0), chosen_of(3))
+
+
+def flat(x, state):
+    return torch.zeros(*x.shape, 4), None

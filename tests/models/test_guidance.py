@@ -1,5 +1,7 @@
 """Classifier-free guidance: the formula, its price, and tokens that are never drawn."""
 
+from dataclasses import replace
+
 import networks
 import pytest
 import torch
@@ -90,3 +92,14 @@ def test_what_cannot_be_guided_is_one_sentence():
         guided(guided(llada(), 2.0), 2.0)
     with pytest.raises(RedraftError, match="scale is nan"):
         guided(llada(), float("nan"))
+
+
+def test_equal_tokens_of_which_others_are_given_are_not_one_row():
+    """Without its condition a row hides what is given, so equal rows of two problems are two."""
+    model, ledger = guided(llada(), 3.0), Ledger(2)
+    state = state_of([[5, 6, MASK, MASK]] * 2)
+    state = replace(state, frozen=torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0]]).bool(), cond={})
+    logits = CountedModel(model, ledger).predict(state).logits
+    for row in range(2):
+        torch.testing.assert_close(logits[row], model.predict(state[row : row + 1]).logits[0], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(logits[0, 2], logits[1, 2], atol=1e-2)

@@ -7,11 +7,11 @@ import torch
 from tokens import CHAIN, ByToken, Fixed, after_one_step, exact_model, problems, walk_at
 
 import redraft
-from redraft import Budget, Generate, RedraftError, Unmask, preset
+from redraft import IPR, Budget, Generate, Parallel, RedraftError, Sequential, Unmask, preset
 from redraft.core.counting import CountedModel
 from redraft.core.ledger import Ledger
 from redraft.core.registry import SAMPLERS
-from redraft.core.state import Draft, State
+from redraft.core.state import Draft, Prediction, State
 from redraft.core.streams import Streams
 from redraft.models.nets.transformer import Transformer
 from redraft.models.tokens import Convention, TokenModel
@@ -404,3 +404,90 @@ def test_nothing_masked_is_nothing_to_do():
     state = State(torch.zeros(2, 4).long(), torch.zeros(2, 4), torch.zeros(2, 4, dtype=torch.bool), torch.arange(2))
     after = redraft.samplers.sample(Unmask(4), exact_model(), state, Streams.root(0, torch.arange(2)))
     assert torch.equal(after.x, state.x)
+
+
+def test_halton_is_exact_where_thirds_meet_the_grid():
+    """Number 5 is 12 in base 3, mirrored 7/9: the eighth of 9 columns, where floats give the seventh."""
+    rank = halton_rank(1, 9).tolist()
+    thirds = [0, 3, 6, 1, 4, 7, 2, 5, 8]  # ninths 0, 1/3, 2/3, 1/9, 4/9, 7/9, ...
+    assert [thirds.index(cell) for cell in range(9)] == rank
+
+
+def test_masks_that_are_there_are_revealed_evenly_where_a_walk_begins_half_way():
+    """Of 16 positions 8 are masked, and 8 steps are left: one a step, and not two for 4 steps."""
+    x = torch.where(torch.arange(16) % 2 == 0, TASK.states, 0)[None]
+    assert masks(Unmask(8, Rule(Even(), Confidence())), x, 0).tolist() == [7]
+    assert masks(Unmask(8, Rule(Even(), Confidence())), x, 4).tolist() == [6]
+
+
+def test_scattered_masks_cost_no_more_than_blocks_say():
+    """Blocks counted from the first token: 8 masks among 64 would be in 8 blocks of 8, and 1 is paid for."""
+    sampler = Unmask(4, Rule(Threshold(0.999), Confidence()), block=8, aligned=True)
+    task = Markov(length=64)
+    given = replace(task.problems(4), frozen=torch.arange(64) % 8 != torch.arange(4)[:, None])
+    result = redraft.run(Generate(sampler), task.model, given)
+    assert (result.ledger.nfe <= Generate(sampler).nfe(task.model, draft_of(given))).all()
+    whole = replace(task.problems(4), frozen=torch.arange(64) < torch.tensor([0, 3, 8, 13])[:, None])
+    result = redraft.run(Generate(sampler), task.model, whole)
+    assert (result.ledger.nfe <= Generate(sampler).nfe(task.model, draft_of(whole))).all()
+
+
+def test_a_window_s_edge_is_where_the_cost_has_it():
+    """The levels of a walk from 0.3, which float32 does not hold, meet the window's edge 0.05 at step 10 of 12."""
+    method = IPR(3, 0.5, level=0.3, initial=preset("ancestral", steps=4), refine=preset("g-star-loop", steps=12))
+    model = exact_model(TASK.chain, star=ByToken(0.0, vocabulary=TASK.states + 1))
+    given = TASK.problems(8)
+    result = redraft.run(method, model, given, budget=Budget(nfe=26))
+    assert (result.ledger.nfe <= 26).all()
+
+
+@pytest.mark.parametrize(("name", "reads"), [("g-star+", "proposal"), ("prism", "state")])
+def test_a_critic_that_gives_no_numbers_is_one_sentence(name, reads):
+    critics = {"star" if reads == "proposal" else "prism": Fixed(torch.nan, reads, TASK.states + 1)}
+    model = exact_model(TASK.chain, **critics)
+    with pytest.raises(RedraftError, match="gave NaN or infinity"):
+        redraft.run(Generate(preset(name, steps=16)), model, TASK.problems(2))
+
+
+class Narrow(Fixed):
+    """A critic that says one thing of a row."""
+
+    def __call__(self, x, features):
+        return torch.zeros(len(x), 1)
+
+
+def test_a_critic_of_another_shape_is_one_sentence():
+    model = exact_model(TASK.chain, star=Narrow(0.0, vocabulary=TASK.states + 1))
+    with pytest.raises(RedraftError, match=r"critic 'star' gave shape \(2, 1\) for tokens of shape \(2, 16\)"):
+        redraft.run(Generate(preset("g-star+", steps=16)), model, TASK.problems(2))
+
+
+def test_heun_needs_a_velocity():
+    with pytest.raises(RedraftError, match="set order=1"):
+        redraft.run(Generate(Parallel(4, order=2)), LONG, TASK.problems(1))
+
+
+def test_a_sequential_walk_does_not_see_padding():
+    def forward(x, state):
+        return torch.zeros(*x.shape, 7), None
+
+    model = TokenModel("flat", forward, Convention(7, 6))
+    sampler = Sequential(1, order="random", stochasticity=0.0)
+
+    def sample(pad):
+        frozen = torch.arange(6 + pad)[None] < 2 + pad
+        cond = {"visible": torch.arange(6 + pad)[None] >= pad}
+        return replace(problems(1, 6 + pad), frozen=frozen, cond=cond)
+
+    alone, padded = (redraft.run(Generate(sampler), model, sample(pad)).samples[0, pad:] for pad in (0, 3))
+    assert torch.equal(alone, padded)
+
+
+def test_a_word_that_cannot_come_does_not_in_float32_either(monkeypatch):
+    """A uniform number so near 1 that float32 rounds it to 1: the last word, of weight 0, must not be drawn."""
+    monkeypatch.setattr(Streams, "uniform", lambda *_: torch.tensor([1 - 2.0**-26], dtype=torch.float64))
+    logits = torch.tensor([[[0.0, 1.0, 2.0, -torch.inf]]])
+    where = torch.ones(1, 1, dtype=torch.bool)
+    for dtype in ("float32", "float64"):
+        drawn = Draw(dtype=dtype)(Prediction(torch.zeros(1, 1), logits=logits), where, Streams.root(0, torch.arange(1)))
+        assert drawn.tokens.tolist() == [2]

@@ -72,3 +72,14 @@ def test_the_recipe_writes_a_model_that_loads(tmp_path):
 def test_an_unknown_preset_is_refused():
     with pytest.raises(RedraftError, match="unknown preset"):
         TrainSudoku(preset="tpu").run()
+
+
+def test_a_checkpoint_of_other_training_is_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    fit(linear(), regression(linear()), Schedule(3, every=0), path, "first", {"seed": 0})
+    for schedule, about in ((Schedule(3, every=0), {"seed": 1}), (Schedule(4, every=0), {"seed": 0})):
+        with pytest.raises(RedraftError, match="is of training with other settings"):
+            fit(linear(), regression(linear()), schedule, path, "other", about)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(RedraftError, match="is damaged; delete it to start over"):
+        fit(linear(), regression(linear()), Schedule(3, every=0), path, "first", {"seed": 0})

@@ -42,10 +42,11 @@ class CountedModel:
     def judge(self, name: str, x: Tensor, state: State) -> Tensor:
         """The model's critic on whole proposals `x`, counted as network passes and checked."""
         self._ledger.charge("critic", state.problem)
-        wrong: Tensor = self._model.judge(name, x, state)  # type: ignore[attr-defined]
-        if not wrong.isfinite().all():
-            raise RedraftError(f"critic {name!r} gave NaN or infinity")
-        return wrong
+        return _sound(name, self._model.judge(name, x, state), x)  # type: ignore[attr-defined]
+
+    def quality(self, name: str, state: State, prediction: Prediction) -> Tensor:
+        """The model's critic on a state, from the denoiser's own pass; checked, and free."""
+        return _sound(name, self._model.quality(name, state, prediction), state.x)  # type: ignore[attr-defined]
 
     def credit(self, problem: Tensor) -> None:
         """Count evaluations of the problems (B,) that a sampler could reuse."""
@@ -62,7 +63,8 @@ class CountedModel:
         again = torch.ones(len(state), dtype=torch.bool, device=state.x.device)
         again[different] = False
         self._ledger.credit("denoiser", state.problem[again], cost)
-        first, place = (different, equal) if state.cond else _firsts(state.x)
+        alike = not state.cond and cost == 1  # guidance hides what is given, which differs between problems
+        first, place = _firsts(state.x) if alike else (different, equal)
         if len(first) == len(state):
             return self._checked(state)
         return self._checked(state[first])[place]
@@ -85,6 +87,15 @@ class CountedModel:
                     f"the network of {self._model.name!r} gave NaN or infinity (first for problem number {first})"
                 )
         return prediction
+
+
+def _sound(name: str, wrong: Tensor, x: Tensor) -> Tensor:
+    """What a critic says of tokens (B, R), if it is a number for each."""
+    if wrong.shape != x.shape:
+        raise RedraftError(f"critic {name!r} gave shape {tuple(wrong.shape)} for tokens of shape {tuple(x.shape)}")
+    if not wrong.isfinite().all():
+        raise RedraftError(f"critic {name!r} gave NaN or infinity")
+    return wrong
 
 
 def _firsts(rows: Tensor) -> tuple[Tensor, Tensor]:

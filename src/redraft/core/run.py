@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from redraft.core.batched import Batched
 from redraft.core.checkpoint import Checkpoint
 from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.errors import RedraftError
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method
 from redraft.core.model import Model, device_of
-from redraft.core.result import Result, settings_of
+from redraft.core.result import Result, described, settings_of
 from redraft.core.state import Draft, merge
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
-from redraft.core.trace import Trace
+from redraft.core.trace import OWN, Trace
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]
@@ -105,6 +107,15 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
             raise RedraftError(f"start has shape {shape}, but the problems need {tuple(problems.x.shape)}")
         if not model.encode(start).isfinite().all():
             raise RedraftError("start holds NaN or infinity")
+        if "tokens" in model.offers and (model.encode(start).cpu() == model.process.mask)[~problems.frozen].any():
+            raise RedraftError("start holds masks: give finished samples")
+
+
+def _named(verifier: Scores | None) -> str:
+    """What tells a verifier from others in any process: its settings, if it is a dataclass, or else its name."""
+    inner = verifier.verifier if isinstance(verifier, Batched) else verifier
+    words = str(described(inner)) if is_dataclass(inner) else getattr(inner, "__qualname__", type(inner).__qualname__)
+    return re.sub(r" at 0x[0-9a-f]+", "", words)
 
 
 def _tensors(cond: dict[str, Any]) -> list[Tensor]:
@@ -114,6 +125,16 @@ def _tensors(cond: dict[str, Any]) -> list[Tensor]:
 def _matches(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     """Whether `shape` is the wanted one, where None stands for any number."""
     return len(shape) == len(wanted) and all(w is None or w == n for n, w in zip(shape, wanted, strict=True))
+
+
+def _columns(found: dict[str, Tensor], rows: int, taken: Sequence[str], by: str) -> None:
+    """Refuse what is no new column of so many rows."""
+    for name, values in found.items():
+        if name in taken:
+            raise RedraftError(f"{by} gave {name!r}, and the trace has a column of that name: call it something else")
+        if not isinstance(values, Tensor) or values.shape != (rows,):
+            given = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+            raise RedraftError(f"{by} gave {given} for {name!r} of {rows} samples: one number for each is needed")
 
 
 def _one_call(model: Model, draft: Draft) -> Tensor:
@@ -130,7 +151,7 @@ def _digest(*tensors: Tensor) -> str:
 
 @dataclass
 class _Session:
-    """A run under way: the rows still at work, and the last draft of every problem."""
+    """A run under way: the rows still at work, and the last draft of every problem, `given` before the method's own."""
 
     method: Method
     model: Model
@@ -141,6 +162,8 @@ class _Session:
     evaluate: Evaluate | None
     on_draft: Callable[[Tensor, Trace], bool | None] | None
     interrupted: bool = False
+    ended: bool = False
+    given: bool = False
     seconds: float = 0.0
     trace: Trace = field(default_factory=Trace)
     candidates: Trace = field(default_factory=Trace)
@@ -155,6 +178,8 @@ class _Session:
             "problems": self.problems.ids.tolist(),
             "given": _digest(self.problems.frozen, self.problems.state().x, *_tensors(self.problems.cond)),
             "start": None if start is None else _digest(self.model.encode(start)),
+            "verifier": _named(self.verifier),
+            "mark": getattr(self.model, "mark", None),
         }
 
     def begin(self, start: Tensor | None, store: Checkpoint | None) -> None:
@@ -176,7 +201,7 @@ class _Session:
             carry = {name: value.to(state.x.device) for name, value in saved.carry.items()}
             self.draft = Draft(kept, saved.number, carry=carry)
         elif start is not None:
-            self._record(self.draft, {})
+            self.given, self.ended = True, self._record(self.draft, {})
 
     def spend(self, store: Checkpoint | None, bar: Any) -> None:
         """Make drafts until the method ends or no further one fits the budget."""
@@ -186,11 +211,13 @@ class _Session:
         fits = self._fits()
         if self.draft.number < 0 and not fits.all():
             short = self.draft[~fits]
-            problem, need = int(self.problems.ids[short.state.problem[0]]), int(self._most(short)[0])
+            problem, need = int(self.problems.ids[short.state.problem[0]]), f"{int(self._most_nfe(short)[0])} NFE"
+            if self.budget.verifier_calls is not None:
+                need += f" and {int(self._most_calls(short)[0])} verifier calls"
             raise RedraftError(
-                f"the budget of {self.budget} is too small for one draft of problem {problem}, which takes {need} NFE"
+                f"the budget of {self.budget} is too small for one draft of problem {problem}, which takes {need}"
             )
-        while fits.any():
+        while fits.any() and not self.ended:
             self.draft = self.draft[fits]
             drafts = self.method.drafts(model, self.draft, streams[self.draft.state.problem], verifier)
             if not self._advance(drafts, store, bar):
@@ -203,9 +230,11 @@ class _Session:
             began = time.perf_counter()
             draft = next(drafts, None)
             if draft is None:
+                if self.given:
+                    raise RedraftError(f"{type(self.method).__name__} with these settings does not go on from samples")
                 return False
             self.seconds += time.perf_counter() - began
-            self.draft = draft
+            self.draft, self.given = draft, False
             self.final[draft.state.problem] = draft.state.x
             self._collect(draft)
             last = self._record(draft, draft.scores)
@@ -221,15 +250,19 @@ class _Session:
         rows = self.draft.state.problem.cpu()
         fits = torch.ones(len(rows), dtype=torch.bool)
         if self.budget.nfe is not None:
-            fits &= self.ledger.nfe[rows] + self._most(self.draft) <= self.budget.nfe
+            fits &= self.ledger.nfe[rows] + self._most_nfe(self.draft) <= self.budget.nfe
         if self.budget.verifier_calls is not None:
-            calls = getattr(self.method, "verifier_calls", _one_call)(self.model, self.draft).cpu()
-            fits &= self.ledger.verifier_calls[rows] + calls <= self.budget.verifier_calls
+            fits &= self.ledger.verifier_calls[rows] + self._most_calls(self.draft) <= self.budget.verifier_calls
         return fits
 
-    def _most(self, draft: Draft) -> Tensor:
+    def _most_nfe(self, draft: Draft) -> Tensor:
         """The most evaluations (B,) that the next draft can take, guidance included."""
         return self.method.nfe(self.model, draft).cpu() * getattr(self.model, "nfe_per_row", 1)
+
+    def _most_calls(self, draft: Draft) -> Tensor:
+        """The most verifier calls (B,) that the next draft can take."""
+        calls: Tensor = getattr(self.method, "verifier_calls", _one_call)(self.model, draft).cpu()
+        return calls * getattr(self.verifier, "calls_per_row", 1)
 
     def _collect(self, draft: Draft) -> None:
         """Write down the candidates (B, K) that the method has evaluated for a draft."""
@@ -247,6 +280,8 @@ class _Session:
             samples = self.model.decode(draft.state.x)
             metrics |= {"log_likelihood": known(samples)} if known else {}
             metrics |= self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+        _columns(scores, len(rows), OWN, type(self.method).__name__)
+        _columns(metrics, len(rows), (*OWN, *scores), "evaluate")
         self.trace.append(
             problem=self.problems.ids[rows],
             draft=torch.full_like(rows, draft.number),

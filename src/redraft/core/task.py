@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from redraft.core.errors import RedraftError
 from redraft.core.rows import Rows
 from redraft.core.state import State
 
@@ -36,6 +37,20 @@ class Problems(Rows):
         x = self.x.masked_fill(free, 0)
         state = State(x, (~self.frozen).to(torch.float32), self.frozen, torch.arange(len(self)), self.cond)
         return state if device is None else _moved(state, device)
+
+
+SEEDS = 2**20
+
+
+def origin(split: int, seed: int) -> int:
+    """A number for each split and seed, from which problems' ids are counted.
+
+    Raises:
+        RedraftError: the seed is below 0, or so large that ids would be another's.
+    """
+    if not 0 <= seed < SEEDS:
+        raise RedraftError(f"the problems' seed is {seed}: it must lie in [0, {SEEDS})")
+    return split * SEEDS + seed
 
 
 class Task(Protocol):

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+OWN = ("problem", "draft", "nfe", "critic", "verifier_calls", "seconds")  # columns that a run writes
+
 
 class Trace(Mapping[str, Tensor]):
-    """Columns of equal length, by name: problem, draft, nfe, verifier_calls, seconds, and whatever was scored.
+    """Columns of equal length, by name: those of `OWN`, and whatever was scored.
 
     A column that some drafts lack holds NaN there.
     """

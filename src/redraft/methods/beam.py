@@ -68,7 +68,8 @@ class Beam:
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.beams, streams)
-        walk, value = self.sampler.init(model, noisy, slots), torch.zeros(len(noisy), dtype=torch.float64)
+        walk = self.sampler.init(model, noisy, slots)
+        value = torch.zeros_like(walk.done, dtype=torch.float64)
         for number in count():
             going = ~walk.done.view(-1, self.beams).all(1).repeat_interleave(self.beams)
             if not going.any():

@@ -47,7 +47,7 @@ class Blame:
             .masked_fill(state.frozen, 0)
         )
         weight = blame / blame.amax(1, keepdim=True).clamp_min(1e-12) + self.floor
-        noise = streams.fold("blame").fold(round_).gumbel(state.t.shape[1:])
+        noise = streams.at(state.origin).fold("blame").fold(round_).gumbel(state.t.shape[1:])
         return weight.log() + noise, torch.where((blame > 0).any(1), number, 0)
 
 

@@ -84,7 +84,9 @@ class Evolution:
         regions = draft.state.free.sum(1)
         if draft.number < 0:
             return self.population * self.sampler.between(model, regions)
-        level = self.levels[min(draft.number, len(self.levels) - 1)]
+        if draft.number >= len(self.levels):
+            return torch.zeros_like(regions)
+        level = self.levels[draft.number]
         return self.children * self.sampler.between(model, regions, level)
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:

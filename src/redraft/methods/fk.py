@@ -60,12 +60,12 @@ class Cloud(Rows):
     resampled: Tensor
 
     @classmethod
-    def start(cls, problems: int, particles: int, potential: str) -> Cloud:
+    def start(cls, problems: int, particles: int, potential: str, device: torch.device) -> Cloud:
         """No weight yet."""
-        zero = torch.zeros(problems, particles, dtype=torch.float64)
+        zero = torch.zeros(problems, particles, dtype=torch.float64, device=device)
         memory = torch.full_like(zero, -torch.inf) if potential == "max" else zero
-        root = torch.arange(particles).expand(problems, particles)
-        return cls(zero, zero[:, 0], zero, memory, root, torch.zeros(problems, dtype=torch.int64))
+        root = torch.arange(particles, device=device).expand(problems, particles)
+        return cls(zero, zero[:, 0], zero, memory, root, torch.zeros_like(root[:, 0]))
 
     def weighed(self, log_g: Tensor) -> Cloud:
         """With one more factor G (P, N)."""
@@ -89,7 +89,7 @@ class FK:
         every: steps between weighings.
         threshold: particles are resampled when their effective size is below this share of N; 1 is always, 0 never.
         scheme: 'systematic', 'stratified', 'residual' or 'multinomial'.
-        ramp: the exponent p of the factor (progress)^p on lambda on the way; 0 is full strength from the start.
+        ramp: the exponent p of the factor (1 - level)^p on lambda on the way; 0 is full strength from the start.
         choose: the sample is the 'best' particle, or one drawn in proportion to its 'weight'.
         sampler: the base.
     """
@@ -136,9 +136,9 @@ class FK:
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.particles, streams)
-        slots, cloud = slots.fold("initial"), Cloud.start(len(draft), self.particles, self.potential)
+        slots = slots.fold("initial")
         walk = self.sampler.init(model, noisy, slots)
-        steps = int(self.sampler.nfe(draft.state.free.sum(1)).max())
+        cloud = Cloud.start(len(draft), self.particles, self.potential, walk.done.device)
         for number in count(1):
             walk = advance(self.sampler, model, walk, slots)
             going = ~walk.done.view(-1, self.particles).all(1)
@@ -146,29 +146,23 @@ class FK:
                 break
             if number % self.every == 0:
                 rows = going.repeat_interleave(self.particles)
-                strength = min(1.0, number / steps) ** self.ramp
                 moment = streams[going].fold("weigh").fold(number), slots[rows].fold("value").fold(number)
-                part, weighed = self._weigh(model, walk[rows], cloud[going], moment, strength, verifier)
+                part, weighed = self._weigh(model, walk[rows], cloud[going], moment, verifier)
                 walk, cloud = seen(walk, rows, part), cloud.put(going, weighed)
         return self._chosen(model, draft, walk.state, cloud, streams, verifier)
 
     def _weigh(
-        self,
-        model: Model,
-        walk: Any,
-        cloud: Cloud,
-        streams: tuple[Streams, Streams],
-        strength: float,
-        verifier: Verifier,
+        self, model: Model, walk: Any, cloud: Cloud, streams: tuple[Streams, Streams], verifier: Verifier
     ) -> tuple[Any, Cloud]:
         """Value the particles, multiply their weights, resample the problems whose effective size is low."""
         walk, value = self.reward.value(self.sampler, model, walk, streams[1], verifier)
-        cloud = self._factor(cloud, strength * self.reward.log_weight(value).view(-1, self.particles))
+        value = self.reward.log_weight(value).view(-1, self.particles)
+        level = self.sampler.level(walk).double().view_as(value).mean(1, keepdim=True)
+        cloud = self._factor(cloud, (1 - level) ** self.ramp * value)
         low = effective_size(cloud.log_weight) <= self.threshold * self.particles + 1e-9
-        low &= torch.tensor(self.threshold > 0)
-        if not low.any():
+        if self.threshold == 0 or not low.any():
             return walk, cloud
-        ancestors = torch.arange(self.particles).repeat(len(low), 1)
+        ancestors = torch.arange(self.particles, device=low.device).repeat(len(low), 1)
         ancestors[low] = resample(cloud.log_weight[low], streams[0][low], self.scheme)
         return walk[flat(ancestors)], cloud.put(low, cloud[low].drawn(ancestors[low]))
 
@@ -192,7 +186,7 @@ class FK:
         place = rewards.argmax(1)
         if self.choose == "weight":
             place = resample(cloud.log_weight, streams.fold("choose"), "multinomial")[:, 0]
-        first = torch.zeros(len(draft), self.particles, dtype=torch.bool).scatter(1, cloud.root, True)
+        first = torch.zeros_like(cloud.root, dtype=torch.bool).scatter(1, cloud.root, True)
         scores = {
             "reward": rewards.gather(1, place[:, None])[:, 0],
             "mean_reward": rewards.mean(1),

@@ -30,6 +30,7 @@ from redraft.core.state import Draft, State, merge
 from redraft.core.streams import Streams
 from redraft.methods.blame import Blame, Metropolis, blaming
 from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
+from redraft.methods.value import needs_verifier
 from redraft.samplers import AnySampler, Sequential, sample
 
 
@@ -88,6 +89,8 @@ class IPR:
             raise RedraftError(f"IPR {wanted} run(..., verifier=...)")
         if isinstance(self.select, Blame):
             blaming(verifier)
+        if isinstance(self.keep, Metropolis):
+            needs_verifier(verifier, "IPR(keep=Metropolis(...))")
         while draft.number < self.iterations:
             if draft.number < 0:
                 draft = replace(self._generate(model, draft, streams), number=0)

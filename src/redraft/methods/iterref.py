@@ -98,6 +98,8 @@ class IterRef:
             raise RedraftError(f"distance is {self.distance}: it must lie in (0, 1]")
         if not all(0 <= level < 1 for level in self.levels):
             raise RedraftError(f"levels are {self.levels}: each must lie in [0, 1)")
+        if len({*self.levels}) < len(self.levels):
+            raise RedraftError(f"levels are {self.levels}: give each once, and more moves to be there longer")
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The refined walk, unless `draft` is a sample already, then `rounds` of moves of the finished sample."""
@@ -138,7 +140,7 @@ class IterRef:
         noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
         base = streams.fold("initial")
         walk = self.sampler.init(model, noisy, base)
-        accepted = tried = torch.zeros(len(draft), dtype=torch.int64)
+        accepted = tried = torch.zeros_like(draft.state.problem)
         value: Tensor | None = None
         if self.reward.alpha < torch.inf:
             for level in sorted(self.levels, reverse=True):
@@ -164,7 +166,7 @@ class IterRef:
         """The chain after its moves at one level; `value` of its state, if that is known."""
         if value is None:
             walk, value = self.reward.value(self.sampler, model, walk, streams.fold("start"), verifier)
-        full = torch.full((len(walk),), self.moves)
+        full = torch.full_like(value, self.moves, dtype=torch.int64)
         zero = torch.zeros_like(full)
         chain = Chain(walk, value, full, torch.full_like(full, self.candidates), zero)
         if self.a:
@@ -234,7 +236,7 @@ class IterRef:
         """Values (B, N - 1) of draws of K(y, .)."""
         size = self.candidates - 1
         if not size:
-            return torch.zeros(len(walk), 0, dtype=torch.float64)
+            return torch.zeros(len(walk), 0, dtype=torch.float64, device=walk.done.device)
         pool = self._candidates(model, walk, size, level, streams)
         return self.reward.value(self.sampler, model, pool, streams.fold("value").split(size), verifier)[1].view(
             -1, size

@@ -25,7 +25,7 @@ from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.fk import Cloud
-from redraft.methods.value import Reward, needs_verifier, spread
+from redraft.methods.value import Reward, needs_verifier, seen, spread
 from redraft.samplers import AnySampler, Preset, advance
 
 
@@ -77,7 +77,9 @@ class ParticleGibbs:
 
     def _round(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.particles, streams)
-        walk, cloud = self.sampler.init(model, noisy, slots), Cloud.start(len(draft), self.particles, "difference")
+        walk = self.sampler.init(model, noisy, slots)
+        cloud = Cloud.start(len(draft), self.particles, "difference", walk.done.device)
+        value, open_ = cloud.log_weight.flatten(), cloud.resampled == 0  # problems whose last weighing is to come
         history: list[tuple[Any, Tensor]] = []
         number = 0
         while True:
@@ -87,22 +89,24 @@ class ParticleGibbs:
             if number % self.every and not over:
                 continue
             walk = self._held(walk, draft.carry, len(history))
-            value_streams = slots.fold("value").fold(number)
-            walk, value = self.reward.value(self.sampler, model, walk, value_streams, verifier)
-            cloud = self._weighed(cloud, value)
+            rows = open_.repeat_interleave(self.particles)
+            value_streams = slots[rows].fold("value").fold(number)
+            part, some = self.reward.value(self.sampler, model, walk[rows], value_streams, verifier)
+            walk, value = seen(walk, rows, part), value.masked_scatter(rows, some)
+            cloud = cloud.put(open_, self._weighed(cloud[open_], some))
             ancestors = self._ancestors(cloud, walk, streams.fold("resample").fold(number), bool(draft.carry))
             history.append((replace(walk, prediction=None), ancestors))
-            if bool(walk.done.all()):
+            open_ = ~walk.done.view(-1, self.particles).all(1)
+            if not open_.any():
                 return self._chosen(draft, history, cloud, value, streams)
-            moved = (ancestors != torch.arange(self.particles)).any(1)
             walk = walk[flat(ancestors)]
-            cloud = cloud.put(moved, cloud[moved].drawn(ancestors[moved])) if moved.any() else cloud
+            cloud = cloud.put(open_, cloud[open_].drawn(ancestors[open_]))
 
     def _held(self, walk: Any, carry: dict[str, Tensor], place: int) -> Any:
         """The walk with the first particle of each problem where its trajectory was at this weighing."""
         if not carry:
             return walk
-        first = torch.arange(len(walk)) % self.particles == 0
+        first = torch.arange(len(walk), device=walk.done.device) % self.particles == 0
         return walk.put(first, unpacked(walk[first], carry, place))
 
     def _weighed(self, cloud: Cloud, value: Tensor) -> Cloud:
@@ -116,7 +120,7 @@ class ParticleGibbs:
         if held:
             drawn[:, 0] = 0
         done = walk.done.view(-1, self.particles).all(1)
-        return torch.where(done[:, None], torch.arange(self.particles), drawn)
+        return torch.where(done[:, None], torch.arange(self.particles, device=drawn.device), drawn)
 
     def _chosen(
         self, draft: Draft, history: list[tuple[Any, Tensor]], cloud: Cloud, value: Tensor, streams: Streams

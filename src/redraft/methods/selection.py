@@ -54,7 +54,7 @@ class Sweep:
         """Priorities (B, R)."""
         free = state.free.sum(1)
         rounds = (free + number - 1) // number
-        order = streams.fold("sweep").fold(round_ // rounds).uniform(state.t.shape[1:])
+        order = streams.at(state.origin).fold("sweep").fold(round_ // rounds).uniform(state.t.shape[1:])
         rank = torch.where(state.free, order, torch.inf).argsort(1).argsort(1)
         return -((rank - (round_ % rounds * number)[:, None]) % free[:, None]).double()
 
@@ -82,7 +82,7 @@ class Uncertainty:
         streams = streams.fold("uncertainty").fold(round_)
         noisy = _renoised(model, state, self.level, streams)
         uncertainty = model.process.uncertainty(noisy, model.predict(noisy))
-        return _in_proportion(uncertainty**2, self.sharpness, streams)
+        return _in_proportion(uncertainty**2, self.sharpness, streams.at(state.origin))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Disagreement:
     def __call__(self, model: Model, state: State, number: Tensor, round_: int, streams: Streams) -> Tensor:
         """Priorities (B, R)."""
         streams = streams.fold("disagreement").fold(round_)
-        return _in_proportion(self.measure(model, state, streams), self.sharpness, streams)
+        return _in_proportion(self.measure(model, state, streams), self.sharpness, streams.at(state.origin))
 
     def measure(self, model: Model, state: State, streams: Streams) -> Tensor:
         """The disagreement (B, R) of each region of a clean state."""

@@ -72,7 +72,8 @@ class SVDD:
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
-        walk, value = self.sampler.init(model, noisy, streams), torch.zeros(len(draft), dtype=torch.float64)
+        walk = self.sampler.init(model, noisy, streams)
+        value = torch.zeros_like(walk.done, dtype=torch.float64)
         for number in count():
             going = ~walk.done
             if not going.any():

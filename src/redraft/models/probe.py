@@ -243,7 +243,7 @@ def call(
             return None
         except RedraftError:
             raise
-        except (TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
+        except (TypeError, ValueError, AttributeError, AssertionError, IndexError, RuntimeError) as error:
             if out_of_memory(error):
                 raise
             raise RedraftError(f"the pipeline {name!r} cannot be called so: {said(error)}") from error

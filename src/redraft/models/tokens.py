@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.state import Prediction, State
+from redraft.models.weights import fingerprint
 from redraft.processes.categorical import likeliest
 from redraft.processes.mask import MaskDiffusion
 
@@ -117,6 +118,12 @@ class TokenModel:
                 )
 
     @property
+    def mark(self) -> str:
+        """Tells apart all that samples follow from: the weights, how they are read, and the critics'."""
+        critics = {name: fingerprint(c) if isinstance(c, nn.Module) else repr(c) for name, c in self.critics.items()}
+        return f"{self.digest} {self.convention} {critics}"
+
+    @property
     def process(self) -> MaskDiffusion:
         """Absorbing noise into the mask."""
         return MaskDiffusion(self.convention.mask)
@@ -166,7 +173,15 @@ class TokenModel:
         return x
 
     def encode(self, samples: Tensor) -> Tensor:
-        """Token ids are the samples themselves."""
+        """Token ids are the samples themselves.
+
+        Raises:
+            RedraftError: they are none of this model's.
+        """
+        outside = samples[(samples < 0) | (samples >= self.convention.vocabulary)]
+        if samples.is_floating_point() or len(outside):
+            given = f"{samples.dtype} values" if samples.is_floating_point() else f"the token {int(outside[0])}"
+            raise RedraftError(f"{self.name!r} has tokens 0 to {self.convention.vocabulary - 1}, not {given}")
         return samples
 
     def text(self, samples: Tensor) -> Any:
@@ -194,7 +209,7 @@ class TokenModel:
         return features
 
     def _read(self, logits: Tensor, state: State) -> Tensor:
-        if logits.shape[:2] != state.x.shape:
+        if logits.ndim != 3 or logits.shape[:2] != state.x.shape:
             raise RedraftError(
                 f"the network of {self.name!r} gave logits of shape {tuple(logits.shape)} for tokens of shape "
                 f"{tuple(state.x.shape)}"

@@ -80,8 +80,10 @@ class Draw:
             if self.top_p is not None and self.top_p < 1:
                 shaped = nucleus(shaped, self.top_p, self.nucleus)
             total = shaped.cumsum(-1)
-            target = uniform.to(total)[:, None] * total[:, -1:]
-            tokens = torch.searchsorted(total, target, right=True).clamp_max(logits.shape[-1] - 1)
+            end = total[:, -1:]
+            below = end.nextafter(torch.zeros_like(end))  # where rounding gave the end itself, a word of weight 0 came
+            target = torch.minimum(uniform.to(total)[:, None] * end, below)
+            tokens = torch.searchsorted(total, target, right=True)
         logp = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
         return tokens[:, 0], logp[:, 0]
 

@@ -103,13 +103,13 @@ class OnSchedule:
 
 @dataclass(frozen=True)
 class Even:
-    """The active masks in equal numbers a step, what is left over in the first steps (LLaDA)."""
+    """The active masks there are in equal numbers a step, what is left over in the first steps (LLaDA)."""
 
     revises = False
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
-        reveal = now.size // now.steps + (now.step < now.size % now.steps)
+        reveal = -(-now.masked.sum(1) // (now.steps - now.step))
         return Counts(reveal, torch.zeros_like(reveal))
 
 

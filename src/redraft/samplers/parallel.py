@@ -79,6 +79,8 @@ class Parallel:
 
     def init(self, model: Model, state: State, streams: Streams) -> ParallelWalk:
         """The walk at its start; rows without a noisy region have arrived."""
+        if self.order == 2 and not hasattr(model.process, "velocity"):
+            raise RedraftError(f"Heun's steps need a velocity, which the process of {model.name!r} lacks: set order=1")
         steps = (state.t > 0).any(1) * self.steps
         return ParallelWalk(state, state.t, torch.zeros_like(steps), steps)
 

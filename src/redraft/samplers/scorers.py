@@ -145,17 +145,16 @@ def halton_rank(height: int, width: int) -> Tensor:
     cells: dict[int, int] = {}
     number = 0
     while len(cells) < height * width:
-        cell = int(_radical_inverse(number, 2) * height) * width + int(_radical_inverse(number, 3) * width)
+        cell = _mirrored(number, 2, height) * width + _mirrored(number, 3, width)
         cells.setdefault(cell, len(cells))
         number += 1
     return torch.tensor([cells[cell] for cell in range(height * width)])
 
 
-def _radical_inverse(number: int, base: int) -> float:
-    """The digits of `number` in `base`, mirrored at the point (van der Corput)."""
-    inverse, place = 0.0, 1.0
+def _mirrored(number: int, base: int, size: int) -> int:
+    """Which of `size` equal parts of [0, 1) holds the digits of `number` in `base`, mirrored at the point; exact."""
+    mirrored, whole = 0, 1
     while number:
-        place /= base
-        inverse += number % base * place
+        mirrored, whole = mirrored * base + number % base, whole * base
         number //= base
-    return inverse
+    return mirrored * size // whole

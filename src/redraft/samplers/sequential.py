@@ -206,7 +206,7 @@ class Sequential:
     def step(self, model: Model, walk: SequentialWalk, streams: Streams) -> SequentialWalk:
         """One network evaluation: it chooses the regions that start now, and moves all that have started."""
         prediction = walk.prediction or model.predict(walk.state)
-        streams = streams.fold("sequential").fold(walk.step)
+        streams = streams.at(walk.state.origin).fold("sequential").fold(walk.step)
         tables = self._tables(walk.top.shape[1], walk.step.device)
         due = tables.due[walk.blocks, walk.step] * self.regions_per_block
         begin = self._start(model, walk, prediction, due, streams)

@@ -123,7 +123,7 @@ class Unmask:
         draw: how tokens are drawn.
         block: number of positions that are finished before the next are begun, from the left; None is all at once.
         aligned: blocks are counted from the first token that is no padding, the prompt's included (LLaDA2), and not
-            from the first mask.
+            from the first mask; masks so scattered that this would make more blocks are counted from the first.
         corrector: steps that leave the law as it is, after each step.
         reuse: rows whose tokens did not change are not evaluated again, if the model has no time input; the last
             logits are kept for it.
@@ -321,8 +321,8 @@ class Unmask:
         return self.reuse and "timeless" in model.offers
 
     def _inside(self, level: Tensor) -> Tensor:
-        """Whether levels lie in the window, both as exact as the grid is."""
-        return (level <= self.on + 1e-9) & (level > self.off + 1e-9)
+        """Whether levels lie in the window, both as exact as a state's levels in float32 are."""
+        return (level <= self.on + 1e-6) & (level > self.off + 1e-6)
 
     def _blocks(self, regions: Tensor) -> Tensor:
         """Number of blocks (B,) of `regions` (B,) masks."""
@@ -335,11 +335,14 @@ class Unmask:
     def _block_of(self, region: Tensor, origin: Tensor | None) -> Tensor:
         """The block (B, R) of each position that is walked, from 0."""
         size = self.block or region.shape[1] + 1
+        from_first = (region.cumsum(1) - 1) // size
         if not self.aligned:
-            return (region.cumsum(1) - 1) // size
+            return from_first
         place = torch.arange(region.shape[1], device=region.device) - (0 if origin is None else origin[:, None])
         block = (place // size).expand(region.shape)
-        return block - torch.where(region, block, block.amax()).amin(1, keepdim=True)
+        block = block - torch.where(region, block, block.amax()).amin(1, keepdim=True)
+        scattered = torch.where(region, block, 0).amax(1) > self._blocks(region.sum(1))
+        return torch.where(scattered[:, None], from_first, block)
 
 
 def _everything(now: Moment) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, unknown
-from redraft.core.task import Problems
+from redraft.core.task import Problems, origin
 from redraft.tasks.digits import load_digits
 from redraft.tasks.judges import features, load_judge, logits
 
@@ -48,9 +48,9 @@ class ClassDigits:
             raise unknown("split", split, SPLITS)
         if n < 1:
             raise RedraftError(f"n is {n}: ask for 1 digit or more")
+        ids = (origin(SPLITS[split], seed) << 24) + torch.arange(n)
         label = torch.cat([_ten(seed, split, number) for number in range(-(-n // CLASSES))])[:n]
         side = pictures(split, self.mnist).shape[-1]
-        ids = ((SPLITS[split] * 2**20 + seed) << 24) + torch.arange(n)
         frozen = torch.zeros(n, 1, dtype=torch.bool)
         return Problems(ids, torch.zeros(n, 1, side, side), frozen, {"label": label}, {"label": label})
 

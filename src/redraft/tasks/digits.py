@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,10 @@ def _idx_folder(folder: Path) -> Digits:
 
 def _read_idx(path: Path) -> Tensor:
     """An IDX file of unsigned bytes: two zero bytes, type 8, the number of axes, their big-endian sizes, the data."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RedraftError(f"{path} is cut short or damaged: download it again") from error
     if raw[:3] != b"\x00\x00\x08":
         raise RedraftError(f"{path} is not an IDX file of bytes")
     shape = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])

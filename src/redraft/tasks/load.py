@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+from redraft.core.errors import unknown
 from redraft.core.registry import TASKS
 
 
@@ -11,6 +13,11 @@ def load_task(name: str, **settings: Any) -> Any:
     """A task by name (see `redraft list`), with its own settings.
 
     Raises:
-        RedraftError: unknown name.
+        RedraftError: unknown name or setting.
     """
-    return TASKS[name](**settings)
+    make = TASKS[name]
+    asked = inspect.signature(make).parameters
+    strange = [key for key in settings if key not in asked]
+    if strange and not any(p.kind is p.VAR_KEYWORD for p in asked.values()):
+        raise unknown(f"setting of task {name!r}", strange[0], asked)
+    return make(**settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
+from hashlib import sha256
 from itertools import product
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.state import State
-from redraft.core.task import Problems
+from redraft.core.task import Problems, origin
 from redraft.models.tokens import Convention, TokenModel
 
 SPLITS = {"train": 0, "test": 1}
@@ -105,7 +106,8 @@ def model(chain: MarkovChain) -> TokenModel:
 
     convention = Convention(chain.states + 1, chain.states)
     likelihood = partial(_likelihood, chain)
-    return TokenModel("markov", forward, convention, length=chain.length, log_likelihood=likelihood)
+    told = sha256(torch.cat([chain.initial[None], chain.transition]).double().numpy().tobytes()).hexdigest()
+    return TokenModel("markov", forward, convention, length=chain.length, log_likelihood=likelihood, digest=told[:16])
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,10 @@ class Markov:
             raise unknown("split", split, SPLITS)
         if n < 1:
             raise RedraftError(f"n is {n}: ask for 1 problem or more")
+        ids = (((origin(SPLITS[split], seed) << 10) + round(1000 * given)) << 24) + torch.arange(n)
         rngs = [np.random.default_rng([seed, SPLITS[split], number]) for number in range(n)]
         x = torch.cat([self.chain.sample(1, int(rng.integers(2**62))) for rng in rngs])
         frozen = torch.from_numpy(np.stack([rng.uniform(size=self.length) < given for rng in rngs]))
-        ids = ((((SPLITS[split] * 2**20 + seed) << 10) + round(1000 * given)) << 24) + torch.arange(n)
         return Problems(ids, x, frozen, facts={"original": x})
 
     def evaluate(self, samples: Tensor, problems: Problems) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, require, unknown
-from redraft.core.task import Problems
+from redraft.core.task import Problems, origin
 from redraft.models.characters import LENGTH, MASK, PAD, decode, encode
 
 SHORTEST = 8
@@ -159,7 +159,7 @@ class Python:
             raise unknown("split", split, SPLITS)
         if n < 1:
             raise RedraftError(f"n is {n}: ask for 1 problem or more")
-        ids = (((SPLITS[split] * 2**20 + seed) * 2 + KINDS[kind]) << 24) + torch.arange(n)
+        ids = ((origin(SPLITS[split], seed) * 2 + KINDS[kind]) << 24) + torch.arange(n)
         if kind == "unconditional":
             x, frozen = torch.zeros(n, LENGTH, dtype=torch.int64), torch.zeros(n, LENGTH, dtype=torch.bool)
         else:

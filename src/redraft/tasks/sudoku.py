@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, unknown
-from redraft.core.task import Problems
+from redraft.core.task import Problems, origin
 from redraft.tasks.boards import conflicts, corruption, dig, random_board, violations
 from redraft.tasks.glyphs import glyphs, load_reader
 
@@ -119,9 +119,9 @@ def puzzles(n: int, seed: int, split: str, difficulty: str, swaps: int) -> Puzzl
         raise unknown("split", split, SPLITS)
     if n < 1:
         raise RedraftError(f"n is {n}: ask for 1 puzzle or more")
+    ids = ((origin(SPLITS[split], seed) * len(KINDS) + KINDS.index(difficulty)) << 24) + torch.arange(n)
     made = [_puzzle(seed, split, difficulty, swaps, number) for number in range(n)]
     boards, given, order, uniform = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
-    ids = (((SPLITS[split] * 2**20 + seed) * len(KINDS) + KINDS.index(difficulty)) << 24) + torch.arange(n)
     return Puzzles(ids, boards.long(), given, order, uniform)
 
 

@@ -18,7 +18,7 @@ from redraft.samplers import Parallel
 from redraft.tasks.class_digits import ClassDigits, nearest, pictures
 from redraft.tasks.digits import distort, load_digits
 from redraft.training.judges import SOURCE
-from redraft.training.loop import Schedule, fit, sizes
+from redraft.training.loop import Schedule, fit, settled, sizes
 
 HEUN = 10  # steps of the sampler that is evaluated
 PRESETS = {"cpu": (20_000, 256), "gpu": (20_000, 1024), "smoke": (5, 16)}
@@ -86,7 +86,7 @@ class _Recipe:
         if settings.evaluate:
             task.features(pictures("test", settings.mnist))  # without judges, better now than after training
         schedule = Schedule(settings.steps, settings.rate)
-        fit(self.net, self.loss, schedule, settings.out / "checkpoint.safetensors", "digits")
+        fit(self.net, self.loss, schedule, settings.out / "checkpoint.safetensors", "digits", settled(settings))
         self.net.requires_grad_(False)
         metrics = self.evaluate(task) if settings.evaluate else {}
         save_network(self.net, settings.out, self.card(metrics), {"model": "digits", "metrics": metrics})

@@ -223,7 +223,9 @@ def teach(
         rows = (streams.fold("row").uniform((1,))[:, 0] * len(clean)).long()
         return lesson.terms(model, lesson.examples(model, clean[rows], streams))
 
-    fit(critic.train(), loss, schedule, checkpoint, f"critic of {model.name}")
+    about = {"lesson": vars(lesson), "batch": batch, "seed": seed, "critic": critic.config, "denoiser": model.digest}
+    about |= {"rows": len(clean), "kind": type(critic).__name__}
+    fit(critic.train(), loss, schedule, checkpoint, f"critic of {model.name}", about)
     return model
 
 
@@ -322,6 +324,12 @@ class TrainCritic:
         if not hasattr(task, "clean"):
             raise RedraftError(f"the task {self.task!r} has no clean tokens to train on: it has no method `clean`")
         clean: Tensor = task.clean(rows, seed=self.seed, split=split)
+        fits = model.length in (None, clean.shape[1]) and int(clean.max()) < model.convention.vocabulary
+        if not fits:
+            raise RedraftError(
+                f"the task {self.task!r} has {clean.shape[1]} tokens of ids up to {int(clean.max())}, and the model "
+                f"{self.model!r} reads {model.length or 'any number'} of ids below {model.convention.vocabulary}"
+            )
         device = None if model.net is None else next(model.net.parameters()).device
         return clean.to(device)
 

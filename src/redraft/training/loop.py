@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError, said, unknown
 
 Loss = Callable[[int], dict[str, Tensor]]
 
@@ -80,7 +80,9 @@ class Schedule:
         return self.rate * min(1.0, (step + 1) / self.warmup, fall)
 
 
-def fit(net: nn.Module, loss: Loss, schedule: Schedule, checkpoint: Path | None, title: str) -> nn.Module:
+def fit(
+    net: nn.Module, loss: Loss, schedule: Schedule, checkpoint: Path | None, title: str, about: object = None
+) -> nn.Module:
     """Train `net` and return it with the averaged weights.
 
     `loss(step)` gives the terms of the loss, by name; all it draws must follow from the step's number, so that a run
@@ -92,10 +94,15 @@ def fit(net: nn.Module, loss: Loss, schedule: Schedule, checkpoint: Path | None,
         schedule: steps and rates.
         checkpoint: a safetensors file to go on from and to write to, or None.
         title: of the progress bar.
+        about: settings, whose `repr` tells a checkpoint of other training apart.
+
+    Raises:
+        RedraftError: the checkpoint is damaged or of other training, or the loss is not finite.
     """
+    told = f"{schedule} {about!r}"
     optimizer = torch.optim.AdamW(net.parameters(), schedule.rate, betas=(0.9, 0.98), weight_decay=0.01)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    first = _resume(net, optimizer, average, checkpoint)
+    first = _resume(net, optimizer, average, checkpoint, told)
     with tqdm(total=schedule.steps, initial=first, desc=title, dynamic_ncols=True) as bar:
         saved = bar.format_dict["elapsed"]
         shown: dict[str, float] = {}
@@ -117,10 +124,16 @@ def fit(net: nn.Module, loss: Loss, schedule: Schedule, checkpoint: Path | None,
                 bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
             elapsed = bar.format_dict["elapsed"]
             if checkpoint and (elapsed - saved > schedule.every or step + 1 == schedule.steps):
-                _save(net, optimizer, average, step + 1, checkpoint)
+                _save(net, optimizer, average, {"step": json.dumps(step + 1), "about": told}, checkpoint)
                 saved = elapsed
     net.load_state_dict(average)
     return net.eval()
+
+
+def settled(settings: Any) -> dict[str, Any]:
+    """The settings of a recipe, a dataclass, that its weights follow from."""
+    others = ("out", "device", "compile", "evaluate", "preset", "steps")  # a schedule has the steps
+    return {name: value for name, value in vars(settings).items() if name not in others}
 
 
 def _average(average: dict[str, Tensor], net: nn.Module, decay: float) -> None:
@@ -135,7 +148,7 @@ def _save(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
-    step: int,
+    about: dict[str, str],
     path: Path,
 ) -> None:
     state = optimizer.state_dict()["state"]
@@ -144,15 +157,25 @@ def _save(
     tensors |= {f"optimizer.{i}.{k}": v for i, slots in state.items() for k, v in slots.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"step": json.dumps(step)})
+    save_file({k: v.contiguous() for k, v in tensors.items()}, part, about)
     os.replace(part, path)
 
 
-def _resume(net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], path: Path | None) -> int:
+def _resume(
+    net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], path: Path | None, told: str
+) -> int:
     """Load a checkpoint if there is one; the step to go on with."""
     if path is None or not path.exists():
         return 0
-    tensors = load_file(path, device=str(next(net.parameters()).device))
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        tensors = load_file(path, device=str(next(net.parameters()).device))
+        step = int(json.loads(about["step"]))
+    except Exception as error:
+        raise RedraftError(f"{path} is damaged; delete it to start over: {said(error)}") from error
+    if about.get("about") != told:
+        raise RedraftError(f"{path} is of training with other settings: delete it or choose another folder")
     net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
     average.update({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
     slots: dict[int, dict[str, Tensor]] = {}
@@ -161,5 +184,4 @@ def _resume(net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str,
             _, index, slot = name.split(".")
             slots.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
-    with safe_open(path, "pt") as file:
-        return int(json.loads(file.metadata()["step"]))
+    return step

@@ -21,7 +21,7 @@ from redraft.tasks.digits import load_digits
 from redraft.tasks.glyphs import Glyphs, load_reader
 from redraft.tasks.sudoku import Sudoku
 from redraft.training.levels import mean_beta, mid_walk
-from redraft.training.loop import Schedule, compiles, fit, sizes
+from redraft.training.loop import Schedule, compiles, fit, settled, sizes
 
 PRESETS = {"cpu": (8_000, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
 
@@ -92,7 +92,7 @@ class _Recipe:
         settings = self.settings
         assert settings.steps
         checkpoint = settings.out / "checkpoint.safetensors"
-        fit(self.net, self.loss, Schedule(settings.steps), checkpoint, "sudoku")
+        fit(self.net, self.loss, Schedule(settings.steps), checkpoint, "sudoku", settled(settings))
         save_network(self.net, settings.out, self.card({}), {"model": "sudoku"})
         metrics = self.evaluate()
         save_network(self.net, settings.out, self.card(metrics), {"model": "sudoku", "metrics": metrics})

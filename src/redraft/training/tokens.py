@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from redraft.core.errors import RedraftError
 from redraft.models import characters
 from redraft.models.nets.transformer import Transformer
 from redraft.models.reference import shifted, until_pad
 from redraft.models.weights import load_network, pick_device, save_network
 from redraft.tasks import python, sudoku_tokens
 from redraft.tasks.boards import random_board, shuffle_boards
-from redraft.training.loop import Loss, Schedule, compiles, fit, sizes
+from redraft.training.loop import Loss, Schedule, compiles, fit, settled, sizes
 
 PYTHON = {"cpu": (3_000, 64), "gpu": (60_000, 512), "smoke": (20, 8)}
 SUDOKU = {"cpu": (1_800, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
@@ -72,7 +73,7 @@ class TrainPython:
         steps, batch = sizes(PYTHON, self)
         net = _seeded(self, characters.VOCABULARY, edges=True)
         if self.init:
-            net.load_state_dict(load_network(Transformer, self.init).state_dict(), strict=False)
+            _begun(net, load_network(Transformer, self.init), self.init)
         trainer = _Trainer(self, net, steps, batch, "python", "Masked denoiser of Python lines")
         held = _held_lines()
         trainer.fit(trainer.masked(_lines(self.seed, batch), characters.MASK))
@@ -207,7 +208,8 @@ class _Trainer:
     def fit(self, loss: Loss) -> None:
         """Train, going on from a checkpoint if there is one."""
         schedule = Schedule(self.steps, rate=self.settings.rate, warmup=min(200, self.steps), decay=0.6)
-        fit(self.net, loss, schedule, self.settings.out / "checkpoint.safetensors", self.settings.out.name)
+        out, about = self.settings.out, settled(self.settings) | {"batch": self.batch}
+        fit(self.net, loss, schedule, out / "checkpoint.safetensors", out.name, about)
 
     def write(self, metrics: dict[str, float], data: str) -> Transformer:
         """Write the folder."""
@@ -281,6 +283,14 @@ def _seeded(settings: Settings, vocabulary: int, **more: bool | int | str | None
         torch.manual_seed(settings.seed)
         net = Transformer(vocabulary, settings.width, settings.depth, settings.heads, **more)  # type: ignore[arg-type]
     return net.to(pick_device(settings.device))
+
+
+def _begun(net: Transformer, given: Transformer, folder: Path) -> None:
+    """Begin with the weights in `folder`, as far as it has them."""
+    try:
+        net.load_state_dict(given.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise RedraftError(f"the weights in {folder} have other shapes: give its width, depth and heads") from error
 
 
 def _lines(seed: int, batch: int) -> Clean:

@@ -10,6 +10,7 @@ from torch import Tensor
 from redraft.core.batched import Batched
 from redraft.core.errors import RedraftError
 from redraft.core.task import Problems
+from redraft.core.trace import OWN
 from redraft.core.verifier import Verifier, VerifierError
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
@@ -142,6 +143,3 @@ def held_out(verifiers: Mapping[str, Verifier], *others: Evaluate) -> Evaluate:
         return metrics
 
     return evaluate
-
-
-OWN = ("problem", "draft", "nfe", "verifier_calls", "seconds")  # columns that a run writes

@@ -73,6 +73,8 @@ class Metric:
 
 def violations(task: Sudoku | SudokuTokens) -> Metric:
     """Minus the broken rules of a Sudoku board, of pictures or of tokens; blames the cells that break one."""
+    if not hasattr(task, "conflicts"):
+        raise RedraftError(f"the task {task.name!r} has no rules that a board can break")
     return Metric(task, "violations", sign=-1, faults=task.conflicts, blind=True)
 
 

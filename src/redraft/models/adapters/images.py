@@ -129,7 +129,9 @@ def halton(
     """
 
     def condition(labels: Sequence[Any]) -> dict[str, Tensor]:
-        label = torch.tensor([int(i) for i in labels])
+        if strange := [i for i in labels if not isinstance(i, int)]:
+            raise RedraftError(f"{name!r} takes class numbers for prompts, not {strange[0]!r}")
+        label = torch.tensor([*labels])
         return {"label": label, "dropped": torch.zeros(len(label), dtype=torch.bool)}
 
     def forward(x: Tensor, state: State) -> tuple[Tensor, None]:
