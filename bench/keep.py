@@ -23,6 +23,9 @@ PAGES = ("experiment.json", "report.md", "index.html")
 
 def keep(folder: Path, target: Path) -> None:
     """Put what is worth keeping of `folder` into `target`, in place of what is there."""
+    for name in PAGES:
+        if not (folder / name).exists():
+            sys.exit(f"{folder} has no {name}: make its report first")
     tables = {path.stem: pq.read_table(path) for path in folder.glob("*.parquet") if path.stem != "samples"}
     if "candidates" in tables:
         chosen = pa.array(~repeated(tables["rows"], tables["candidates"]))

@@ -70,7 +70,8 @@ class List:
 def main(argv: list[str] | None = None) -> int:
     """Run a command line, `sys.argv` if none is given; the exit code.
 
-    0 when all went well, 2 after what the user can mend (one sentence on stderr), 130 after Ctrl-C.
+    0 when all went well, 1 when a cell failed, 2 after what the user can mend (one sentence on stderr), 130 after
+    Ctrl-C.
     """
     try:
         command = _parsed(COMMANDS, sys.argv[1:] if argv is None else argv, "redraft")
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     if getattr(outcome, "interrupted", False):
         print("redraft: interrupted; the result is the last finished draft", file=sys.stderr)
         return 130
-    return 0
+    return 1 if getattr(outcome, "failed", None) else 0
 
 
 def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) -> Any:

@@ -44,7 +44,7 @@ def test_shipped_experiments_run_in_their_smoke_size(name, tmp_path, capsys):
 def test_run_status_resume_report(grid, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(bench, "Serial", lambda: Failing("ipr"))
-    assert run("run", grid, "--out", out) == 0
+    assert run("run", grid, "--out", out) == 1
     printed = capsys.readouterr().out
     assert "tiny: 0 of 20 cells done, 0 failed, 20 to do; 20 cells, those of settings yet to be chosen" in printed
     assert "12 of 20 cells done, 8 failed, 0 to do" in printed
@@ -142,6 +142,32 @@ def test_a_tracker_that_fails_is_not_worth_the_run(grid, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", module)
     with pytest.warns(UserWarning, match="the tracker failed, the run goes on without it: no network"):
         assert run("run", grid, "--out", tmp_path / "out", "--track", "wandb") == 0
+
+
+def test_a_tracker_that_cannot_be_begun_is_not_worth_the_run_either(monkeypatch):
+    def init(project):
+        raise ConnectionError("no network")
+
+    module = types.ModuleType("trackio")
+    module.init = init
+    monkeypatch.setitem(sys.modules, "trackio", module)
+    with pytest.warns(UserWarning, match="the tracker trackio failed, the run goes on without it: no network"):
+        assert tracker("trackio", "x") is None
+
+
+def test_a_damaged_cell_is_named_and_made_again_once_deleted(grid, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("run", grid, "--out", out) == 0
+    (out / "cells" / ".DS_Store").write_text("no folder of cells")
+    path = next(path for path in sorted((out / "cells").glob("*/*.parquet")) if path.stem.isalnum())
+    path.write_bytes(path.read_bytes()[:100])
+    assert run("report", out) == 2
+    assert f"{path} is damaged: delete it" in capsys.readouterr().err
+    path.unlink()
+    assert run("resume", out) == 0
+    (out / "experiment.json").write_text("{}")
+    assert run("status", out) == 2
+    assert "holds no experiment" in capsys.readouterr().err
 
 
 def test_a_tracker_that_is_not_installed_is_named(monkeypatch):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import redraft
 from redraft.bench import cell as cell_module
-from redraft.bench import engine
+from redraft.bench import choose, engine
 from redraft.bench.cell import asks
 from redraft.bench.choose import choices
 from redraft.bench.experiment import cells, made, outlook
@@ -204,7 +204,7 @@ def test_other_versions_weights_and_experiments_are_refused(grid, model, tmp_pat
     store.open(grid, "full")
     with pytest.raises(RedraftError, match="holds the experiment 'tiny'"):
         store.open(replace(grid, name="other"))
-    monkeypatch.setattr("redraft.bench.store.weights", lambda name: "0" * 12)
+    monkeypatch.setattr("redraft.bench.store.weights", lambda models: {spec.name: "0" * 12 for spec in models})
     with pytest.raises(RedraftError, match=f"was begun with {model} [0-9a-f]{{12}}, now 000000000000"):
         store.open(grid, "full")
     monkeypatch.undo()
@@ -304,3 +304,30 @@ def test_a_run_that_is_ended_early_is_a_smaller_experiment(grid, whole):
     assert len(set(ancestral.unit)) == 4 * 2 - 2  # in the shard without it, steps=2 would stand for steps=4
     none = curves(store.read([c for c in now.cells if (c.point == "steps=2") == (c.job["shard"] == [0, 2])]))
     assert len(next(c for c in none if c.name == "ancestral").unit)
+
+
+def test_a_setting_that_some_problems_cannot_pay_for_is_not_chosen(model, tmp_path):
+    method = {"method": "generate", "sampler": {"preset": "ancestral"}, "grid": {"sampler.steps": [2, 60]}}
+    grid = small(
+        model, problems={"n": 6, "seed": 3, "difficulty": "medium"}, methods={"one": method},
+        select={"seeds": [7], "metric": "violations", "budget": 1000},
+    )  # fmt: skip
+    store, now = ran(grid, tmp_path)
+    tuned = [cell for cell in now.cells if cell.role == "tune"]
+    nfe = store.read([cell for cell in tuned if cell.variant == "steps=60"])["rows"]["nfe"].to_pylist()
+    assert min(nfe) < max(nfe)
+    for budget, known in ((max(nfe), True), (max(nfe) - 1, False)):
+        scores = choose.scores(replace(grid, select=replace(grid.select, budget=budget)), store, tuned, now.done)
+        assert (scores["steps=60"] == scores["steps=60"]) is known
+        assert scores["steps=2"] == scores["steps=2"]
+
+
+def test_other_critics_are_other_weights(tmp_path):
+    grid, store = small(network(tmp_path / "net")), Store(tmp_path / "run")
+    critic = tmp_path / "net" / "critics" / "star" / "model.safetensors"
+    critic.parent.mkdir(parents=True)
+    critic.write_bytes(b"one")
+    store.open(grid)
+    critic.write_bytes(b"two")
+    with pytest.raises(RedraftError, match="was begun with .*net/star"):
+        store.open(grid)

@@ -109,6 +109,17 @@ WRONG = {
         "sizes must be a mapping of names to what they change",
     ),
     "ratio: [0.1, 0.5]": ("ratio: [0.1, 0.1]", "'ipr' has two settings 'ratio=0.1'"),
+    "metrics: {violations: min, valid: max}": ("metrics: {}", "grid.yaml:9: metrics must name one or more"),
+    "model: M": ("model: []  # M", "grid.yaml:4: model must name one or more"),
+    "best-of-n: {n": ("best-of-n: {budget: 0, n", "budget is 0: it must be a whole number, 1 or more"),
+    "{ratio: [0.1, 0.5]}": ("{iterations.x: [1, 2]}", "grid.yaml:19: iterations is 2, which has no setting 'x'"),
+    "shard: 2\n": ("media: -1\nshard: 2\n", "grid.yaml:7: media is -1: it must be 0 or more"),
+    "claim: nothing": ("select: {seeds: [], metric: valid}\nclaim: nothing", "seeds must name one or more"),
+    "claim: nothing in": (
+        "select: {seeds: [7], metric: valid, problems: {n: x}}\nclaim: nothing in",
+        "problems needs `n`, 1 or more",
+    ),
+    "baseline: ancestral\n": ("baseline: ipr\n", "a baseline with a grid needs `select`"),
     "shard: ": ("media: 1.5\nshard: ", "media is 1.5: it must be a whole number"),
 }
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from models_exact import LinearGaussian
 from tokens import exact_model, problems
+from toys import Toy, toy_problems
 
 import redraft
-from redraft import BestOfN, Evolution, Parallel, Preset, RedraftError, Sequential
+from redraft import BestOfN, Budget, Evolution, Parallel, Preset, RedraftError, Sequential
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.evolution import mutated
@@ -172,3 +173,11 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(make, words):
     with pytest.raises(RedraftError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_without_generations_the_first_population_is_all():
+    result = redraft.run(
+        Evolution(levels=(), sampler=Parallel(2)), Toy(), toy_problems([0]), budget=Budget(nfe=1000),
+        verifier=lambda samples, problems: samples.flatten(1).sum(1),
+    )  # fmt: skip
+    assert result.trace["draft"].tolist() == [0]

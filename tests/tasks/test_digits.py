@@ -33,6 +33,9 @@ def test_a_cut_file_is_told_from_a_whole_one(folder):
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-5]))
     with pytest.raises(RedraftError, match="cut short"):
         load_digits("train", str(folder))
+    path.write_bytes(path.read_bytes()[:-20])  # what a broken download leaves
+    with pytest.raises(RedraftError, match="cut short"):
+        load_digits("train", str(folder))
 
 
 def test_a_folder_without_mnist_is_named(tmp_path):

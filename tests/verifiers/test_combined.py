@@ -5,7 +5,7 @@ import torch
 from toys import Toy, toy_problems
 
 import redraft
-from redraft import Generate, RedraftError, Sequential
+from redraft import BestOfN, Budget, Generate, RedraftError, Sequential
 from redraft.core.counting import CountedVerifier
 from redraft.core.ledger import Ledger
 from redraft.verifiers import Batched, MeanRank, VerifierError, WeightedSum, held_out
@@ -199,3 +199,14 @@ def test_a_held_out_verifier_that_fails_is_named():
         RedraftError, match="the verifier 'left' gave NaN or infinity .sample number 0, for problem 100"
     ):
         go(held_out({"left": lambda s, p: torch.full((len(s),), torch.nan)}))
+
+
+def test_a_budget_of_calls_is_a_ceiling_where_a_sample_takes_two():
+    def total(samples, problems):
+        return samples.flatten(1).sum(1)
+
+    both, method = WeightedSum({"a": (total, 1.0), "b": (total, 1.0)}), BestOfN(8, sampler=Sequential(1))
+    result = redraft.run(method, Toy(), PROBLEMS[:2], verifier=both, budget=Budget(verifier_calls=5))
+    assert result.ledger.verifier_calls.tolist() == [4, 4]
+    with pytest.raises(RedraftError, match="which takes .* NFE and 2 verifier calls"):
+        redraft.run(method, Toy(), PROBLEMS[:2], verifier=both, budget=Budget(verifier_calls=1))

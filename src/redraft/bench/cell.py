@@ -105,7 +105,7 @@ def _measured(cell: Cell) -> Outcome:
 
     if verifier is not None and not asks(method, model, problems):
         verifier = None
-    elif isinstance(method, BestOfN):
+    elif verifier is not None and isinstance(method, BestOfN):
         verifier = Recorded(verifier, evaluate)
     result = redraft.run(
         method, model, problems, verifier=verifier, budget=redraft.Budget(nfe=job["budget"]), seed=job["seed"],

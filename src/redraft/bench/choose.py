@@ -26,7 +26,10 @@ def choices(experiment: Experiment, store: Store, ended: set[str]) -> dict[tuple
 
 
 def scores(experiment: Experiment, store: Store, some: list[Cell], done: set[str]) -> dict[str, float]:
-    """The mean of the metric, by variant, of those among `some` cells all of which are `done`."""
+    """The mean of the metric, by variant, of those among `some` cells all of which are `done`.
+
+    NaN where a unit has no draft within the budget: the others, which are cheaper, would stand for all.
+    """
     select = experiment.select
     assert select is not None
     budget = np.array([np.inf if select.budget is None else select.budget])
@@ -35,8 +38,9 @@ def scores(experiment: Experiment, store: Store, some: list[Cell], done: set[str
         mine = [cell for cell in some if cell.variant == variant]
         if all(cell.id in done for cell in mine):
             curve = curves(store.read(mine), "tune")[0]
-            values = curve.at("nfe", budget, select.metric)
-            found[variant] = float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
+            units, values = np.unique(curve.unit), curve.at("nfe", budget, select.metric)
+            short = (curve.rows_within("nfe", budget)[units] < 0).any()
+            found[variant] = np.nan if short or np.isnan(values).all() else float(np.nanmean(values))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Methods compared at equal compute: means with hierarchical bootstrap intervals, paired differences, ranks."""
+"""Methods compared at equal compute: means with bootstrap intervals, paired differences, ranks."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Comparison:
             costs = [f"{np.nanmean(curve.last(n)):.4g}" for n in ("nfe", "verifier_calls", "seconds")]
             ends = [self.of(curve, "nfe", np.array([np.inf]), m).words() for m in metrics]
             rows.append([curve.name, str(len(np.unique(curve.unit))), *costs, *ends])
-        note = "A unit is a problem under a seed. Means with 95 % intervals, bootstrapped over problems and seeds."
+        note = "A unit is a problem under a seed. Means with 95 % intervals, bootstrapped over problems."
         return Table("Where each method ends", head, rows, note)
 
     def at_budgets(self, axis: str, budgets: Sequence[float], metric: str) -> Table:
@@ -123,18 +123,18 @@ class Comparison:
         return Table(f"{metric} at equal {AXES[axis]}", _head(axis, budgets), rows)
 
     def differences(self, axis: str, budgets: Sequence[float], metric: str) -> Table | None:
-        """A metric less the baseline's, paired by problem and seed."""
-        base = next((c for c in self.curves if c.name == self.experiment.baseline), None)
-        if base is None:
+        """A metric less the baseline's with the same model, paired by problem and seed."""
+        name, points = self.experiment.baseline, np.array(budgets, dtype=float)
+        bases = {curve.entry[0]: curve for curve in self.curves if curve.entry[1] == name}
+        if not bases:
             return None
-        points = np.array(budgets, dtype=float)
-        theirs = self.values(base, axis, points, metric)
+        theirs = {model: self.values(base, axis, points, metric) for model, base in bases.items()}
         rows = []
         for curve in self.curves:
-            if curve is not base:
-                found = self.estimate(self.values(curve, axis, points, metric) - theirs)
+            if curve.entry[1] != name and curve.entry[0] in theirs:
+                found = self.estimate(self.values(curve, axis, points, metric) - theirs[curve.entry[0]])
                 rows.append([curve.name, *map(found.words, range(len(points)))])
-        title = f"{metric}: difference from {base.name} at equal {AXES[axis]}, paired by problem"
+        title = f"{metric}: difference from {name} at equal {AXES[axis]}, paired by problem"
         return Table(title, _head(axis, budgets), rows)
 
     def ranking(self, axis: str, budgets: Sequence[float], metric: str) -> Table:

@@ -7,7 +7,7 @@ methods with a `scale`, those of all its runs are such rows, and of best-of-N on
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,7 @@ class Curve:
         unit: of each row (N,).
         step: numbers (N,) that are equal for rows of one draft of one run.
         columns: nfe, calls (nfe and verifier calls together), seconds and metrics (N,) by name.
+        entry: the model and the label that it is of.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Curve:
     unit: NDArray[np.int64]
     step: NDArray[np.int64]
     columns: dict[str, Floats]
+    entry: tuple[str, str] = ("", "")
 
     def at(self, axis: str, budgets: Floats, metric: str) -> Floats:
         """The metric (units, K) within each of the budgets (K,); NaN where there is no draft yet.
@@ -138,7 +140,8 @@ def curves(tables: dict[str, pa.Table], role: str = "report", merge_variants: bo
     made = []
     for name in dict.fromkeys(names):
         mine = timed.filter(pa.array([other == name for other in names]))
-        made.append(_curve(name if several else name[1:], mine, units, tables["candidates"]))
+        shown = ", ".join(name if several else name[1:])
+        made.append(replace(_curve(shown, mine, units, tables["candidates"]), entry=(name[0], name[1])))
     return made
 
 
@@ -152,7 +155,7 @@ def _method_names(rows: pa.Table, merge_variants: bool) -> list[tuple[str, ...]]
             for m, label, variant in zip(*parts, strict=True)]  # fmt: skip
 
 
-def _curve(name: tuple[str, ...], rows: pa.Table, units: Units, candidates: pa.Table) -> Curve:
+def _curve(name: str, rows: pa.Table, units: Units, candidates: pa.Table) -> Curve:
     cells = rows["cell"].to_pylist()
     of_these = _candidates(candidates, set(cells))
     if of_these:
@@ -164,7 +167,7 @@ def _curve(name: tuple[str, ...], rows: pa.Table, units: Units, candidates: pa.T
     run = np.array([point[p] for p in rows["point"].to_pylist()])
     step = run * (int(rows["draft"].to_numpy().max()) + 1) + rows["draft"].to_numpy()
     whole = _whole(unit, run)
-    return Curve(", ".join(name), units, unit[whole], step[whole], {n: c[whole] for n, c in columns.items()})
+    return Curve(name, units, unit[whole], step[whole], {n: c[whole] for n, c in columns.items()})
 
 
 def _whole(unit: NDArray[np.int64], run: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -197,9 +200,7 @@ def _candidates(table: pa.Table, cells: set[str]) -> dict[tuple[str, int], pa.Ta
     return {key: mine.take(numbers) for key, numbers in rows.items()}
 
 
-def _order_statistics(
-    name: tuple[str, ...], rows: pa.Table, units: Units, candidates: dict[tuple[str, int], pa.Table]
-) -> Curve:
+def _order_statistics(name: str, rows: pa.Table, units: Units, candidates: dict[tuple[str, int], pa.Table]) -> Curve:
     """Best-of-k for every k, from each unit's largest run."""
     ends = _ends(rows)
     largest: dict[int, tuple[str, int]] = {}
@@ -213,7 +214,7 @@ def _order_statistics(
     columns = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
     columns = _known(columns)
     numbers = np.repeat([*largest], sizes)
-    return Curve(", ".join(name), units, numbers, np.concatenate([np.arange(size) for size in sizes]), columns)
+    return Curve(name, units, numbers, np.concatenate([np.arange(size) for size in sizes]), columns)
 
 
 def _ends(rows: pa.Table) -> dict[tuple[str, int], dict[str, float]]:

@@ -241,9 +241,14 @@ def _names(experiment: Experiment, found: Map) -> None:
         for key in given:
             if key not in known or key == "self":
                 raise stray(given, key, set(known) - {"self"}, f"argument of {experiment.task.name!r}'s problems")
-    number = experiment.problems.get("n")
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise wrong(found, "problems", "problems needs `n`, 1 or more")
+    select = experiment.select
+    for given, key in (
+        (experiment.problems, "problems"),
+        (experiment.problems | (select.problems if select else {}), "select"),
+    ):
+        number = given.get("n")
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise wrong(found, key, "problems needs `n`, 1 or more")
     for name, goal in experiment.metrics.items():
         if goal not in ("max", "min"):
             raise wrong(experiment.metrics, name, f"the goal of {name!r} is {goal!r}: use max or min")
@@ -253,6 +258,11 @@ def _names(experiment: Experiment, found: Map) -> None:
 def _labels(experiment: Experiment, found: Map) -> None:
     if experiment.shard < 1 or not experiment.seeds:
         raise wrong(found, "shard", "shard must be 1 or more, and seeds name one or more")
+    for name in ("model", "metrics"):
+        if not getattr(experiment, name):
+            raise wrong(found, name, f"{name} must name one or more")
+    if experiment.media < 0:
+        raise wrong(found, "media", f"media is {experiment.media}: it must be 0 or more")
     labels = [label for label, entry in experiment.methods.items() if entry is not None]
     if not labels:
         raise wrong(found, "methods", "methods names no method")
@@ -260,7 +270,11 @@ def _labels(experiment: Experiment, found: Map) -> None:
         raise wrong(found, "baseline", str(unknown("method", experiment.baseline, labels)))
     select = experiment.select
     if select is None:
+        if experiment.baseline is not None and experiment.methods[experiment.baseline].get("grid"):
+            raise wrong(found, "baseline", "a baseline with a grid needs `select`, which chooses one of its settings")
         return
+    if not select.seeds:
+        raise wrong(found["select"], "seeds", "seeds must name one or more")
     if select.metric not in experiment.metrics:
         raise wrong(found["select"], "metric", str(unknown("metric", select.metric, experiment.metrics)))
     shared = set(select.seeds) & set(experiment.seeds)
@@ -289,8 +303,8 @@ def spread(label: str, entry: Any, found: Map) -> Iterator[Setting]:
             for path, value in {**variant, **point}.items():
                 method = _put(method, path.split("."), value)
             budget = entry.get("budget", found.get("budget"))
-            if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool)):
-                raise wrong(entry, "budget", f"budget is {budget!r}: it must be a whole number")
+            if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool) or budget < 1):
+                raise wrong(entry, "budget", f"budget is {budget!r}: it must be a whole number, 1 or more")
             yield Setting(label, _words(variant), _words(point), method, verifier, budget)
 
 
@@ -381,6 +395,8 @@ def _put(method: dict[str, Any], path: list[str], value: Any) -> Map:
     """`method` with `value` at the path, such as sampler, steps."""
     key, *rest = path
     there = method.get(key) or Map({}, {})
+    if rest and not isinstance(there, str | dict):
+        raise wrong(method, key, f"{key} is {there!r}, which has no setting {'.'.join(rest)!r}")
     inner = _put(Map({"type": there}, {}) if isinstance(there, str) else there, rest, value) if rest else value
     return Map(dict(method) | {key: inner}, getattr(method, "places", {}))
 

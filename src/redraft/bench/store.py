@@ -29,8 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from redraft.bench.cell import Outcome, packed, versions
-from redraft.bench.experiment import Cell, Experiment
-from redraft.core.errors import RedraftError
+from redraft.bench.experiment import Cell, Experiment, Spec
+from redraft.core.errors import RedraftError, said
 from redraft.core.files import prepare, write
 from redraft.models.weights import SHIPPED, digest
 
@@ -106,7 +106,7 @@ class Store:
             RedraftError: it holds another experiment, or was begun with other versions and `force` is false.
         """
         now: dict[str, Any] = {"name": experiment.name, "size": size, "source": experiment.plain(), "changes": []}
-        now |= {"versions": versions(), "weights": {spec.name: weights(spec.name) for spec in experiment.model}}
+        now |= {"versions": versions(), "weights": weights(experiment.model)}
         path = prepare(self.folder) / "experiment.json"
         if path.exists():
             before = self.about()
@@ -130,8 +130,9 @@ class Store:
             RedraftError: there is none, or it is damaged.
         """
         try:
-            return dict(json.loads((self.folder / "experiment.json").read_text()))
-        except (OSError, ValueError) as error:
+            about = dict(json.loads((self.folder / "experiment.json").read_text()))
+            return {key: about[key] for key in ("name", "size", "source", "changes", "versions", "weights")}
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise RedraftError(f"{self.folder} holds no experiment: give the folder of `redraft bench run`") from error
 
     @contextmanager
@@ -159,9 +160,7 @@ class Store:
         found = {}
         for name, ending in TABLES.items():
             paths = [(cell, self.path(cell.id, ending)) for cell in cells if cell.id in done]
-            found[name] = _joined(
-                [(cell, pq.ParquetFile(path).read(use_threads=False)) for cell, path in paths if path.exists()]
-            )
+            found[name] = _joined([(cell, _whole(path)) for cell, path in paths if path.exists()])
         return found
 
     def compact(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:
@@ -181,16 +180,30 @@ class Store:
         return dict(json.loads(pq.read_schema(self.path(cell, "parquet")).metadata[b"redraft"]))
 
 
-def weights(name: str) -> str | None:
-    """Twelve hexadecimal digits of a model's weights, if they lie in a folder of ours."""
-    folder = Path(name) if Path(name).is_dir() else SHIPPED / name
-    return digest(folder) if (folder / "model.safetensors").exists() else None
+def weights(models: Sequence[Spec]) -> dict[str, str | None]:
+    """Twelve hexadecimal digits of each model's weights, and of each of its critics', that lie in a folder of ours."""
+    found: dict[str, str | None] = {}
+    for name in (spec.name for spec in models):
+        folder = Path(name) if Path(name).is_dir() else SHIPPED / name
+        found[name] = digest(folder) if (folder / "model.safetensors").exists() else None
+        critics = sorted(folder.glob("critics/*/model.safetensors"))
+        found |= {f"{name}/{path.parent.name}": digest(path.parent) for path in critics}
+    return found
 
 
 def _files(folder: Path) -> Iterator[str]:
     if folder.is_dir():
-        for shard in os.scandir(folder):
+        for shard in (entry for entry in os.scandir(folder) if entry.is_dir()):
             yield from (entry.name for entry in os.scandir(shard.path))
+
+
+def _whole(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise RedraftError(
+            f"{path} is damaged: delete it and go on with `redraft bench resume`: {said(error)}"
+        ) from error
 
 
 def _json(about: dict[str, Any]) -> bytes:

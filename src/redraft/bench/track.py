@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal, Protocol
 
-from redraft.core.errors import require
+from redraft.core.errors import require, said
 
 
 class Sink(Protocol):
@@ -14,12 +15,16 @@ class Sink(Protocol):
         """One cell's numbers."""
 
 
-def tracker(name: Literal["trackio", "wandb"], project: str) -> Sink:
-    """A run of trackio or of wandb, which have one interface.
+def tracker(name: Literal["trackio", "wandb"], project: str) -> Sink | None:
+    """A run of trackio or of wandb, which have one interface; None, and a warning, if it cannot be begun.
 
     Raises:
         RedraftError: the package is not installed.
     """
     module = require(name, name)
-    run: Sink = module.init(project=project)
+    try:
+        run: Sink = module.init(project=project)
+    except Exception as error:
+        warnings.warn(f"the tracker {name} failed, the run goes on without it: {said(error)}", stacklevel=2)
+        return None
     return run

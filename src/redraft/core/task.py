@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Protocol
 
 import torch
@@ -48,8 +49,8 @@ def origin(split: int, seed: int) -> int:
     Raises:
         RedraftError: the seed is below 0, or so large that ids would be another's.
     """
-    if not 0 <= seed < SEEDS:
-        raise RedraftError(f"the problems' seed is {seed}: it must lie in [0, {SEEDS})")
+    if not isinstance(seed, Integral) or not 0 <= seed < SEEDS:
+        raise RedraftError(f"the problems' seed is {seed!r}: it must lie in [0, {SEEDS})")
     return split * SEEDS + seed
 
 

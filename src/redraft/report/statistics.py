@@ -52,15 +52,17 @@ def _student(degrees: int) -> float:
 
 
 def bootstrap_weights(problems: int, seeds: int, draws: int = 1000, seed: int = 0) -> NDArray[np.float64]:
-    """Weights (draws, problems * seeds) of the units (problem, seed) in samples of a hierarchical bootstrap.
+    """Weights (draws, problems * seeds) of the units (problem, seed) in samples of a bootstrap over problems.
 
-    Problems are drawn with replacement, and of each of them its seeds: see Davison and Hinkley, "Bootstrap methods and
-    their application", 1997, section 3.8. A row sums to 1, so a row times the units' values is a mean; the same rows
-    on other values give paired differences.
+    Problems are drawn with replacement, each with all its seeds; to draw these anew as well would count the spread
+    within problems twice (Davison and Hinkley, "Bootstrap methods and their application", 1997, section 3.8). Of an
+    only problem the seeds are drawn. A row sums to 1, so a row times the units' values is a mean; the same rows on
+    other values give paired differences.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     problem = rng.integers(problems, size=(draws, problems, 1))
-    unit = problem * seeds + rng.integers(seeds, size=(draws, problems, seeds))
+    every = np.arange(seeds) if problems > 1 else rng.integers(seeds, size=(draws, 1, seeds))
+    unit = problem * seeds + every
     flat = unit.reshape(draws, -1) + np.arange(draws)[:, None] * problems * seeds
     counts = np.bincount(flat.ravel(), minlength=draws * problems * seeds)
     weights: NDArray[np.float64] = counts.reshape(draws, -1) / (problems * seeds)
@@ -83,8 +85,12 @@ def percentiles(draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 
 
 def ranks(means: NDArray[np.float64], largest: bool = True) -> NDArray[np.float64]:
-    """Ranks (draws, M) from 1, the best, of the means (draws, M) of M methods; equal means share their mean rank."""
+    """Ranks (draws, M) from 1, the best, of the means (draws, M) of M methods; equal means share their mean rank.
+
+    Means that are NaN come last.
+    """
     scores = -means if largest else means
+    scores = np.where(np.isnan(scores), np.inf, scores)
     below = (scores[:, None, :] < scores[:, :, None]).sum(2)
     equal = (scores[:, None, :] == scores[:, :, None]).sum(2)
     places: NDArray[np.float64] = below + (equal + 1) / 2
