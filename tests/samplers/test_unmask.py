@@ -491,3 +491,13 @@ def test_a_word_that_cannot_come_does_not_in_float32_either(monkeypatch):
     for dtype in ("float32", "float64"):
         drawn = Draw(dtype=dtype)(Prediction(torch.zeros(1, 1), logits=logits), where, Streams.root(0, torch.arange(1)))
         assert drawn.tokens.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [(TASK.states, "start holds masks"), (TASK.states + 1, "has tokens 0 to 6, not the token 7"), (0.5, "float32")],
+)
+def test_a_start_of_tokens_that_are_none_is_one_sentence(token, words):
+    start = torch.full((2, 16), token)
+    with pytest.raises(RedraftError, match=words):
+        redraft.run(IPR(1), LONG, TASK.problems(2), start=start)

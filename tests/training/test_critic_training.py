@@ -388,3 +388,8 @@ def test_settings_without_a_meaning_are_one_sentence(folder, tmp_path, settings,
     with pytest.raises(RedraftError, match=message) as caught:
         TrainCritic(**given | settings, out=tmp_path / "out").run()
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_of_other_tokens_is_refused(tmp_path):
+    with pytest.raises(RedraftError, match="the task 'python' has 64 tokens of ids up to"):
+        TrainCritic(model="sudoku-tokens", task="python", out=tmp_path, rows=8, evaluate=8, device="cpu").run()
