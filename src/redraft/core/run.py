@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, is_dataclass
@@ -21,7 +20,7 @@ from redraft.core.errors import RedraftError
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method
 from redraft.core.model import Model, device_of
-from redraft.core.result import Result, described, settings_of
+from redraft.core.result import Result, settings_of
 from redraft.core.state import Draft, merge
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
@@ -112,10 +111,12 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
 
 
 def _named(verifier: Scores | None) -> str:
-    """What tells a verifier from others in any process: its settings, if it is a dataclass, or else its name."""
+    """What tells a verifier from others in any process: its name, and a frozen dataclass's plain settings."""
     inner = verifier.verifier if isinstance(verifier, Batched) else verifier
-    words = str(described(inner)) if is_dataclass(inner) else getattr(inner, "__qualname__", type(inner).__qualname__)
-    return re.sub(r" at 0x[0-9a-f]+", "", words)
+    name = getattr(inner, "__qualname__", type(inner).__qualname__)
+    frozen = is_dataclass(inner) and inner.__dataclass_params__.frozen
+    plain = {k: v for k, v in vars(inner).items() if isinstance(v, int | float | str)} if frozen else {}
+    return f"{name} {plain}"
 
 
 def _tensors(cond: dict[str, Any]) -> list[Tensor]:
