@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -24,6 +25,14 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> RedraftError:
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
     return RedraftError(f"unknown {kind} {name!r}; {hint}")
+
+
+def check_settings(kind: str, make: Callable[..., Any], settings: Iterable[str]) -> None:
+    """Raise for the first of the `settings` that `make` does not take, unless it takes any."""
+    asked = inspect.signature(make).parameters
+    strange = [key for key in settings if key not in asked]
+    if strange and not any(p.kind is p.VAR_KEYWORD for p in asked.values()):
+        raise unknown(f"setting of {kind}", strange[0], asked)
 
 
 def said(error: BaseException) -> str:

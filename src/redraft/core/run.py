@@ -101,12 +101,12 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
         first = int(problems.ids[problems.frozen.all(1)][0])
         raise RedraftError(f"problem {first} has every region frozen: there is nothing to generate")
     if start is not None:
-        shape = tuple(model.encode(start).shape)
-        if shape != tuple(problems.x.shape):
-            raise RedraftError(f"start has shape {shape}, but the problems need {tuple(problems.x.shape)}")
-        if not model.encode(start).isfinite().all():
+        clean = model.encode(start)
+        if clean.shape != problems.x.shape:
+            raise RedraftError(f"start has shape {tuple(clean.shape)}, but the problems need {tuple(problems.x.shape)}")
+        if not clean.isfinite().all():
             raise RedraftError("start holds NaN or infinity")
-        if "tokens" in model.offers and (model.encode(start).cpu() == model.process.mask)[~problems.frozen].any():
+        if "tokens" in model.offers and (clean.cpu() == model.process.mask)[~problems.frozen].any():
             raise RedraftError("start holds masks: give finished samples")
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-from redraft.core.errors import unknown
+from redraft.core.errors import check_settings
 from redraft.core.registry import TASKS
 
 
@@ -16,8 +15,5 @@ def load_task(name: str, **settings: Any) -> Any:
         RedraftError: unknown name or setting.
     """
     make = TASKS[name]
-    asked = inspect.signature(make).parameters
-    strange = [key for key in settings if key not in asked]
-    if strange and not any(p.kind is p.VAR_KEYWORD for p in asked.values()):
-        raise unknown(f"setting of task {name!r}", strange[0], asked)
+    check_settings(f"task {name!r}", make, settings)
     return make(**settings)

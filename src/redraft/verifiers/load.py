@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError, check_settings
 from redraft.core.model import Model
 from redraft.core.registry import VERIFIERS
 from redraft.core.task import Task
@@ -22,9 +22,7 @@ def load_verifier(name: str, /, task: Task | None = None, model: Model | None = 
     asked = inspect.signature(make).parameters
     given = {key: value for key, value in known.items() if key in asked and value is not None} | settings
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    strange = [key for key in settings if key not in asked]
-    if strange and not any(p.kind is p.VAR_KEYWORD for p in asked.values()):
-        raise unknown(f"setting of verifier {name!r}", strange[0], asked)
+    check_settings(f"verifier {name!r}", make, settings)
     needed = (key for key, p in asked.items() if p.default is p.empty and p.kind not in several)
     missing = [key for key in needed if key not in given]
     if missing:
