@@ -76,6 +76,14 @@ def test_wall_clock_time_is_shared_by_a_cells_problems(model, tmp_path, monkeypa
     assert times["problem"].to_pylist() == result.ids.tolist()
 
 
+def test_best_of_n_without_a_verifier_says_so(model, tmp_path):
+    content = text(model, **{"verifier: violations": "verifier: null"})
+    grid = experiment(tmp_path, content)
+    store, now = ran(replace(grid, methods={"best-of-n": grid.methods["best-of-n"]}), tmp_path)
+    assert now.failed == {cell.id for cell in now.cells}
+    assert "best-of-N needs a verifier" in store.failure(min(now.failed))["error"]
+
+
 def test_a_shard_changes_no_row(grid, whole, tmp_path):
     store, _ = ran(replace(grid, shard=1, methods={"ipr": grid.methods["ipr"]}), tmp_path)
 

@@ -454,3 +454,9 @@ def test_a_verifier_that_fails_in_a_run_is_one_sentence_and_a_checkpoint_goes_on
     resumed = go(checkpoint=tmp_path, budget=Budget())
     assert torch.equal(resumed.samples, whole.samples)
     assert "reward" in resumed.trace
+
+
+@pytest.mark.parametrize("unique", [True, False])
+def test_other_numbers_of_samples_and_problems_are_one_sentence(unique):
+    with pytest.raises(RedraftError, match="there are 3 samples for 2 problems: give one for each"):
+        Batched(total, unique=unique)(some(3)[0], some(2)[1])

@@ -170,3 +170,10 @@ def test_a_state_without_condition_is_one_sentence():
     state = State(bare, torch.ones(1, 9), torch.zeros(1, 9, dtype=torch.bool), torch.arange(1))
     with pytest.raises(RedraftError, match="conditioned on 'label': make the problems by `redraft.prompts"):
         model.predict(state)
+
+
+@pytest.mark.parametrize("label", [5, -1, "cat", True])
+def test_what_is_no_class_number_is_one_sentence(label):
+    model = images.halton(networks.Halton(), side=3, codebook=16, classes=5)
+    with pytest.raises(RedraftError, match=f"takes class numbers from 0 to 4 for prompts, not {label!r}"):
+        redraft.prompts(model, [1, label])

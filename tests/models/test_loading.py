@@ -38,6 +38,11 @@ def test_a_gpu_that_is_not_there_is_one_sentence(folder, monkeypatch):
         redraft.load_model(str(folder), device="cuda:0")
 
 
+def test_a_device_that_does_not_compute_is_one_sentence(folder):
+    with pytest.raises(RedraftError, match="there is no device 'meta' here that computes: use 'cpu'"):
+        redraft.load_model(str(folder), device="meta")
+
+
 def refused(folder, match):
     with pytest.raises(RedraftError, match=match) as caught:
         redraft.load_model(str(folder), device="cpu")

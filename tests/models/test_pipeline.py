@@ -576,6 +576,13 @@ def test_bad_pipelines_and_arguments_are_one_sentence():
         model.encode(torch.zeros(1, 3, 16, 16))
 
 
+def test_a_class_that_the_network_has_not_is_one_sentence():
+    model = redraft.load_model(made(pipelines.dit))
+    noisy, streams = begun(model, [3, 99999])
+    with pytest.raises(RedraftError, match="cannot be called so: index out of range"):
+        sample(Scheduled(1), model, noisy, streams)
+
+
 def test_a_pipeline_without_latents_has_no_known_prior():
     class Other(diffusers.StableDiffusionPipeline):
         def __call__(self, prompt_embeds, negative_prompt_embeds, num_inference_steps=50, return_dict=True):

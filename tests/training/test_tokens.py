@@ -105,6 +105,13 @@ def test_training_goes_on_from_the_weights_of_a_folder(tmp_path, few_lines):
     assert still.config["edges"]
 
 
+def test_weights_of_other_shapes_to_start_from_are_one_sentence(tmp_path, few_lines):
+    TrainPython(out=tmp_path / "first", **SMALL).run()
+    wider = SMALL | {"width": 2 * SMALL["width"]}
+    with pytest.raises(RedraftError, match="the weights in .*first have other shapes: give its width, depth and heads"):
+        TrainPython(out=tmp_path / "second", **wider, init=tmp_path / "first").run()
+
+
 def test_a_sudoku_model_is_written_loads_and_predicts(tmp_path):
     TrainSudokuTokens(out=tmp_path / "board", boards=4, passes=2, **SMALL).run()
     model = load_model(str(tmp_path / "board"), device="cpu")

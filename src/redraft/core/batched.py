@@ -95,6 +95,8 @@ class Batched:
 
     def _asked(self, ask: Ask, samples: Tensor, problems: Problems, shape: tuple[int, ...]) -> Tensor:
         """What `ask` says of the samples, of the shape (B, *shape)."""
+        if len(samples) != len(problems.ids):
+            raise RedraftError(f"there are {len(samples)} samples for {len(problems.ids)} problems: give one for each")
         if not len(samples):
             return torch.zeros(0, *shape, dtype=torch.float64, device=samples.device)
         who = torch.zeros_like(problems.ids) if self.blind else problems.ids

@@ -112,6 +112,7 @@ def halton(
     side: int,
     codebook: int = 16384,
     *,
+    classes: int = 1000,
     decode: Callable[[Tensor], Tensor] | None = None,
     name: str = "halton-maskgit",
 ) -> TokenModel:
@@ -124,13 +125,14 @@ def halton(
         net: the authors' `Transformer`.
         side: h and w, 24 for pictures of 384 pixels.
         codebook: number of codes.
+        classes: number of classes.
         decode: codes (B, h, w) to pictures in [-1, 1]: the authors' `ae.decode_code`.
         name: how errors call it.
     """
 
     def condition(labels: Sequence[Any]) -> dict[str, Tensor]:
-        if strange := [i for i in labels if not isinstance(i, int)]:
-            raise RedraftError(f"{name!r} takes class numbers for prompts, not {strange[0]!r}")
+        if strange := [i for i in labels if type(i) is not int or not 0 <= i < classes]:
+            raise RedraftError(f"{name!r} takes class numbers from 0 to {classes - 1} for prompts, not {strange[0]!r}")
         label = torch.tensor([*labels])
         return {"label": label, "dropped": torch.zeros(len(label), dtype=torch.bool)}
 
