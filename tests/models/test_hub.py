@@ -15,27 +15,41 @@ from redraft.core.state import State
 from redraft.models import hub
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "a", "mat", "."]
+# As code for transformers 4 is: a name that is gone, no post_init, ties without arguments, frequencies in no checkpoint.
 REMOTE = """
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.utils.import_utils import is_torch_fx_available
 
 class TinyConfig(PretrainedConfig):
     model_type = "tiny-remote"
     def __init__(self, vocab_size=12, **more):
-        self.vocab_size = vocab_size
+        self.vocab_size, self.rope_theta, self.head_dim = vocab_size, 16.0, 4
         super().__init__(**more)
+
+class Rotary(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.rope_init_fn = config, ROPE_INIT_FUNCTIONS["default"]
+        inv_freq, self.attention_scaling = self.rope_init_fn(config, None)
+        self.register_buffer("inv_freq", inv_freq, persistent=False)
 
 class {name}(PreTrainedModel):
     config_class = TinyConfig
     def __init__(self, config):
         super().__init__(config)
-        self.table = nn.Embedding(config.vocab_size, config.vocab_size)
-        self.post_init()
+        self.table, self.rotary = nn.Embedding(config.vocab_size, config.vocab_size), Rotary(config)
+    def _init_weights(self, module):
+        pass
+    def tie_weights(self):
+        pass
     def forward(self, input_ids=None, attention_mask=None, position_ids=None, timesteps=None, return_dict=None,
                 use_cache=None):
-        return MaskedLMOutput(logits=self.table(input_ids))
+        assert not self.config.use_cache
+        return MaskedLMOutput(logits=self.table(input_ids) * 4 * self.rotary.inv_freq[1])  # which is 1/4
 """
 
 
@@ -127,6 +141,16 @@ def test_code_that_comes_with_weights_runs_only_on_demand(tmp_path, monkeypatch,
     logits = model.predict(one_row([1, 2, 3])).logits[0, 2]
     kept = [i for i in range(12) if i != mask]
     assert torch.equal(logits[kept], table[2 if shifted else 3, kept])
+
+
+def test_code_that_cannot_be_run_is_one_sentence(tmp_path):
+    remote(tmp_path / "dream", "DreamModel", mask_token_id=7)
+    about = json.loads((tmp_path / "dream" / "config.json").read_text())
+    about["auto_map"].pop("AutoModel")
+    (tmp_path / "dream" / "config.json").write_text(json.dumps(about))
+    refused("comes with no class for AutoModel", tmp_path / "dream", remote_code=True)
+    (tmp_path / "dream" / "modeling_tiny.py").write_text("import no_such_package")
+    refused("cannot be loaded by the code that comes with it: .*no_such_package", tmp_path / "dream", remote_code=True)
 
 
 def test_importing_redraft_imports_neither_transformers_nor_diffusers():

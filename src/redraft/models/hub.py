@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from redraft.core.errors import RedraftError, require, said, unknown
-from redraft.models import pipeline
+from redraft.models import pipeline, remote
 from redraft.models.adapters import images, text
 from redraft.models.pipeline import PipelineModel
 from redraft.models.tokens import TokenModel
@@ -105,9 +105,9 @@ def load(
             raise RedraftError(
                 f"{source!r} comes with Python code of its own, which runs only by load_model(..., remote_code=True)"
             )
-        common = _at(revision) | {"trust_remote_code": family.remote}
-        words = _tokenizer(source, tokenizer or family.tokenizer, common)
-        net = pretrained(source, family.auto, dtype=known_dtype(dtype or family.dtype), **common)
+        words = _tokenizer(source, tokenizer or family.tokenizer, _at(revision) | {"trust_remote_code": family.remote})
+        read = remote.pretrained if family.remote else pretrained
+        net = read(source, family.auto, dtype=known_dtype(dtype or family.dtype), **_at(revision))
         model = family.adapter(net.to(target), words, **named)
     if compile and model.net is not None:
         model.net.compile(dynamic=True)
