@@ -15,7 +15,7 @@ from redraft.core.state import State
 from redraft.models import hub
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "a", "mat", "."]
-# As code for transformers 4 is: a name that is gone, no post_init, ties without arguments, frequencies in no checkpoint.
+# As code for transformers 4 is: a name that is gone, no post_init, ties without arguments, frequencies in no file.
 REMOTE = """
 import torch
 from torch import nn

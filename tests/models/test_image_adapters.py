@@ -1,6 +1,7 @@
 """Image tokens: channels-first logits, text conditions, the empty prompt, and pixels."""
 
 import json
+import shutil
 
 import networks
 import pytest
@@ -9,6 +10,7 @@ import torch
 import redraft
 from redraft import RedraftError
 from redraft.core.state import State
+from redraft.models import hub
 from redraft.models.adapters import images
 
 SIDE, CODES, MASK = 4, 8, 31
@@ -130,6 +132,23 @@ def test_an_option_is_checked_and_passed_on(folder):
         redraft.load_model(str(folder), aestetic=1.0)
 
 
+def test_half_precision_leaves_the_decoder_whole(folder, tmp_path):
+    """As the pipeline does, where the decoder's configuration says that it overflows."""
+    shutil.copytree(folder, tmp_path / "amused")
+    about = tmp_path / "amused" / "vqvae" / "config.json"
+    for upcast, dtype in ((True, torch.float32), (False, torch.float16)):
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"force_upcast": upcast}))
+        net, decoder, encoder, _ = hub._amused_parts(str(tmp_path / "amused"), None, torch.float16, torch.device("cpu"))
+        assert (net.dtype, decoder.dtype, encoder.dtype) == (torch.float16, dtype, torch.float16)
+
+
+def test_a_pipeline_comes_with_its_tokenizer_and_needs_a_dtype_by_name(folder):
+    with pytest.raises(RedraftError, match="comes with its tokenizer: leave out `tokenizer`"):
+        redraft.load_model(str(folder), tokenizer="other")
+    with pytest.raises(RedraftError, match="loads no dtype 'auto': name one"):
+        redraft.load_model(str(folder), dtype="auto")
+
+
 def test_a_part_that_is_missing_is_one_sentence(folder, tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "AmusedPipeline"}))
     with pytest.raises(RedraftError, match="cannot be loaded by diffusers.UVit2DModel") as caught:
@@ -153,6 +172,12 @@ def test_the_class_and_its_absence_reach_the_network():
     assert torch.equal(dropped[..., :16], net(grid, torch.tensor([1, 4]), ~keep)[..., :16])
     guided = redraft.guided(model, 1 + 3.0).predict(state).logits[..., :16]  # their w = 3
     torch.testing.assert_close(guided, (4 * logits - 3 * dropped)[..., :16], atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_that_was_being_trained_drops_nothing():
+    net = networks.Halton().train()
+    images.halton(net, side=3, codebook=16)
+    assert not net.training
 
 
 def test_pictures_need_the_decoder():

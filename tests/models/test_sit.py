@@ -1,5 +1,7 @@
 """SiT: the names of its weights, its mathematics beside diffusers', the direction of its time, guidance, files."""
 
+import argparse
+
 import diffusers
 import pytest
 import torch
@@ -196,6 +198,16 @@ def test_files_and_folders_hold_the_same_model(tmp_path):
     assert next(half.net.parameters()).dtype == torch.bfloat16
     assert half.predict(state).clean.dtype == torch.float32
     torch.testing.assert_close(half.predict(state).clean, expected, atol=0.2, rtol=0.1)
+
+
+def test_training_checkpoints_and_names_of_dit(tmp_path):
+    """SiT's train.py keeps its settings beside the weights; DiT's weights have the same names and another meaning."""
+    torch.save({"ema": weights(), "args": argparse.Namespace(model="SiT-XL/2")}, tmp_path / "0050000.pt")
+    made = redraft.load_model(tmp_path / "0050000.pt", "cpu", heads=4)
+    assert torch.equal(made.net.pos_embed, weights()["pos_embed"])
+    torch.save(weights(), tmp_path / "DiT-XL-2-256x256.pt")
+    with pytest.raises(RedraftError, match="is called as DiT's weights are, .* load 'facebook/DiT-XL-2-256'"):
+        redraft.load_model(tmp_path / "DiT-XL-2-256x256.pt", "cpu", heads=4)
 
 
 class Unsafe:

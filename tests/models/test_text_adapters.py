@@ -41,7 +41,7 @@ def native(kind):
             "eos_token_id": 2,
             "local_attention": 4,
         },
-        "DistilBert": {},
+        "MobileBert": {"embedding_size": 8, "true_hidden_size": 8, "intra_bottleneck_size": 8},
     }.get(kind, {})
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -70,7 +70,22 @@ def test_padding_changes_no_row(name, places):
     close(made(name), [MASK, MASK, 3, MASK], places, 2)
 
 
-@pytest.mark.parametrize("kind", ["Bert", "Roberta", "Esm", "ModernBert", "DistilBert", "Electra"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "Bert",
+        "Roberta",
+        "Esm",
+        "ModernBert",
+        "DistilBert",
+        "Electra",
+        "ConvBert",
+        "FNet",
+        "IBert",
+        "MobileBert",
+        "Nystromformer",
+    ],
+)
 def test_padding_changes_no_row_of_a_network_of_transformers(kind):
     close(text.masked_lm(native(kind), mask=MASK), ROW, 3, 1)
 
@@ -123,6 +138,16 @@ def test_llada2_sees_its_own_block_and_those_before():
 def test_llada2_counts_blocks_from_the_first_visible_token():
     close(made("llada2", block=3), ROW, 2, 2)
     close(made("llada2", block=3), ROW, 3, 2)
+
+
+def test_llada2_fills_its_last_block_up_with_masks():
+    """As the authors' loop does, so that the network sees whole blocks; in a batch each row has its own last block."""
+    whole = made("llada2", block=5).predict(state_of([[*ROW, MASK, MASK, MASK]])).logits
+    assert torch.equal(made("llada2", block=5).predict(state_of([ROW])).logits, whole[:, :7])
+    assert not torch.allclose(made("llada2", block=7).predict(state_of([ROW])).logits[:, :5], whole[:, :5])
+    close(made("llada2", block=5), ROW, 2, 2)
+    shown = text.llada2(networks.Llada2(), block=5, features=True).predict(state_of([ROW]))
+    assert shown.features.shape[:2] == shown.logits.shape[:2] == (1, 7)
 
 
 def test_llada_without_its_condition_has_its_prompt_masked():

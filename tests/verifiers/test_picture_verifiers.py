@@ -248,6 +248,36 @@ def test_preprocessing_is_the_processor_s_up_to_its_rounding(kind, shape):
         assert (ours(x) - expected).abs().max() <= rounding
 
 
+@pytest.mark.parametrize(
+    ("length", "wanted", "first"), [(299, 224, 38), (297, 224, 36), (301, 224, 38), (221, 224, -1)]
+)
+def test_the_middle_of_an_odd_rest_is_torchvision_s_where_asked(length, wanted, first):
+    """CenterCrop begins at round((299 - 224) / 2) = 38, halves to even, and fills up one more after than before."""
+    x = torch.arange(1.0, length + 1).expand(1, 1, 1, length)
+    cut = Preprocess(crop=(1, wanted), torchvision=True)(x)[0, 0, 0]
+    assert cut[max(-first, 0)] == max(first, 0) + 1
+    assert cut[: max(-first, 0)].eq(0).all()
+    assert Preprocess(crop=(1, wanted))(x)[0, 0, 0].shape == cut.shape
+
+
+def test_a_backbone_without_a_pooler_gives_its_first_token(tmp_path):
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = ViTConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=8, patch_size=4
+        )
+        net = ViTModel(config, add_pooling_layer=False).eval()
+    net.save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(tmp_path)
+    features = Features(str(tmp_path), device="cpu")
+    x = uniform(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = net(pixel_values=features.prepare(x)).last_hidden_state[:, 0]
+    torch.testing.assert_close(features(x), expected)
+
+
 def test_a_processor_that_does_more_is_refused():
     from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil

@@ -40,6 +40,12 @@ def said(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def pickled(error: BaseException) -> str:
+    """What to do where a library found no safetensors."""
+    hint = "; weights are read from safetensors alone: where the hub has them as a proposal, name revision='refs/pr/N'"
+    return hint if "safetensors" in str(error) else ""
+
+
 def check_range(settings: object, **most: float) -> None:
     """Raise unless each named attribute of `settings` lies in [0, its most]."""
     for name, top in most.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from redraft.core.errors import RedraftError, require, said, unknown
+from redraft.core.errors import RedraftError, pickled, require, said, unknown
 from redraft.models import pipeline, remote
 from redraft.models.adapters import images, text
 from redraft.models.pipeline import PipelineModel
@@ -79,9 +79,9 @@ def load(
         device: such as 'cuda'; a GPU if there is one when not given.
         compile: fuse the network's operations by `torch.compile`.
         remote_code: run the Python code that comes with the weights.
-        dtype: of the weights, such as 'bfloat16'; as stored when not given.
+        dtype: of the weights, such as 'bfloat16'; when not given as stored, of what diffusers loads float32.
         revision: branch, tag or commit on the hub.
-        tokenizer: where the tokenizer is, if not with the weights.
+        tokenizer: where a text model's tokenizer is, if not with the weights.
         options: the adapter's own, such as `length` or `mask`; of a pipeline of diffusers see
             `redraft.models.pipeline.adapt`.
 
@@ -93,11 +93,15 @@ def load(
     target = pick_device(device)
     architecture = _architecture(source, revision)
     named = {"name": _name(source)} | options
+    if architecture.endswith("Pipeline") and tokenizer is not None:
+        raise RedraftError(f"{source!r} is a pipeline, which comes with its tokenizer: leave out `tokenizer`")
+    if architecture.endswith("Pipeline") and dtype == "auto":
+        raise RedraftError(f"{source!r} is a pipeline, of which diffusers loads no dtype 'auto': name one")
     if architecture.endswith("Pipeline") and architecture != AMUSED:
         return pipeline.load(source, target, compile, dtype=known_dtype(dtype), revision=revision, **named)
     if architecture == AMUSED:
         _known(images.amused, options)
-        model = images.amused(*_amused_parts(source, revision, known_dtype(dtype), target), **named)
+        model = images.amused(*_amused_parts(source, revision, pick_dtype(dtype), target), **named)
     else:
         family = _family(source, architecture)
         _known(family.adapter, options)
@@ -206,6 +210,8 @@ def _amused_parts(source: str, revision: str | None, dtype: Any, device: torch.d
     where = _at(revision)
     kinds = (("UVit2DModel", "transformer"), ("VQModel", "vqvae"))
     parts = [pretrained(source, kind, "diffusers", subfolder=at, torch_dtype=dtype, **where) for kind, at in kinds]
+    if dtype == torch.float16 and parts[1].config.force_upcast:
+        parts[1].float()  # its decoder overflows
     parts += [pretrained(source, "CLIPTextModelWithProjection", subfolder="text_encoder", dtype=dtype, **where)]
     words = pretrained(source, "CLIPTokenizer", subfolder="tokenizer", **where)
     return [*(part.to(device) for part in parts), words]
@@ -223,5 +229,6 @@ def pretrained(source: str, kind: str, library: str = "transformers", **settings
     try:
         made = getattr(module, kind).from_pretrained(source, **safe, **settings)
     except Exception as error:
-        raise RedraftError(f"{source!r} cannot be loaded by {library}.{kind}: {said(error)}") from error
+        hint = pickled(error) if is_net else ""
+        raise RedraftError(f"{source!r} cannot be loaded by {library}.{kind}: {said(error)}{hint}") from error
     return made.eval().requires_grad_(False) if is_net else made

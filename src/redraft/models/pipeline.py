@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from redraft.core.errors import RedraftError, require, said, unknown
+from redraft.core.errors import RedraftError, pickled, require, said, unknown
 from redraft.core.memory import Fitting
 from redraft.core.state import Prediction, State, expand
 from redraft.models import probe
@@ -389,7 +389,7 @@ def load(
             source, use_safetensors=True, torch_dtype=dtype, revision=revision
         )
     except Exception as error:
-        raise RedraftError(f"{source!r} cannot be loaded by diffusers: {said(error)}") from error
+        raise RedraftError(f"{source!r} cannot be loaded by diffusers: {said(error)}{pickled(error)}") from error
     return adapt(pipeline, str(device), compile, **{"name": source} | options)
 
 

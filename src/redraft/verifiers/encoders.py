@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from redraft.core.errors import RedraftError, require, said
+from redraft.core.errors import RedraftError, pickled, require, said
 from redraft.core.task import Problems
 from redraft.core.verifier import VerifierError
 from redraft.models.weights import pick_device
@@ -125,6 +125,8 @@ class Preprocess:
         long: of the longer one, or
         size: (height, width) to resize to; neither if pictures are not resized.
         crop: (height, width) of the middle to keep, filled up with black where there is too little; or None.
+        torchvision: of an odd rest, cut and fill that side more which torchvision's `CenterCrop` does, not that which
+            transformers does.
         mode: of interpolation.
         mean: of each channel, to subtract.
         std: of each channel, to divide by.
@@ -134,6 +136,7 @@ class Preprocess:
     long: int | None = None
     size: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
+    torchvision: bool = False
     mode: str = "bicubic"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -166,7 +169,7 @@ class Preprocess:
         for passed in ((x.shape[-2], size[1]), size):  # across first and clipped in between, as Pillow does
             x = self._resized(x, passed)
         if self.crop:
-            x = F.pad(x, (*_margins(size[1], self.crop[1]), *_margins(size[0], self.crop[0])))
+            x = F.pad(x, (*self._margins(size[1], self.crop[1]), *self._margins(size[0], self.crop[0])))
         mean, std = (x.new_tensor(each)[:, None, None] for each in (self.mean, self.std))
         return (x - mean) / std
 
@@ -176,6 +179,14 @@ class Preprocess:
         smooth = {} if self.mode == "nearest-exact" else {"antialias": True, "align_corners": False}
         return F.interpolate(x, size, mode=self.mode, **smooth).clamp(0, 1)
 
+    def _margins(self, length: int, wanted: int) -> tuple[int, int]:
+        """What to add before and after; less than 0 is cut off."""
+        rest = wanted - length
+        before = -(-rest // 2)
+        if self.torchvision:
+            before = rest // 2 if rest > 0 else -round(-rest / 2)
+        return before, rest - before
+
     def _target(self, height: int, width: int) -> tuple[int, int]:
         if self.long is not None:
             scale = self.long / max(height, width)
@@ -184,12 +195,6 @@ class Preprocess:
             return self.size or (height, width)
         long = int(self.short * max(height, width) / min(height, width))
         return (self.short, long) if height <= width else (long, self.short)
-
-
-def _margins(length: int, wanted: int) -> tuple[int, int]:
-    """What to add before and after; less than 0 is cut off."""
-    before = (length - wanted) // 2
-    return -before, before + wanted - length
 
 
 def _side(size: Any, name: str) -> int | None:
@@ -218,7 +223,10 @@ def network(kind: str, source: str, device: str | None, dtype: Dtype, revision: 
     """
     settings = _settings(dtype=dtype, revision=revision) | {"use_safetensors": True, "output_loading_info": True}
     net, about = from_pretrained(kind, source, settings)
-    if missing := sorted(about["missing_keys"]):
+    missing = sorted(about["missing_keys"])
+    if missing and all(name.startswith("pooler.") for name in missing):  # as of DINO: its first token is its vector
+        net.pooler, missing = None, []
+    if missing:
         raise RedraftError(f"{source!r} is no checkpoint for {kind}: it lacks {missing[0]!r}")
     return net.to(pick_device(device)).eval().requires_grad_(False)
 
@@ -246,7 +254,9 @@ def from_pretrained(kind: str, source: str, settings: Mapping[str, Any] = Mappin
     try:
         return getattr(library, kind).from_pretrained(source, **settings)
     except Exception as error:
-        raise RedraftError(f"{source!r} cannot be loaded by transformers.{kind}: {said(error)}") from error
+        raise RedraftError(
+            f"{source!r} cannot be loaded by transformers.{kind}: {said(error)}{pickled(error)}"
+        ) from error
 
 
 class Features:

@@ -79,7 +79,7 @@ class ImageReward:
         self.head = chain(found, "mlp.layers", self._text.config.hidden_size).to(target)
         self._words = processor("AutoTokenizer", tokenizer, None)
         side = self._vision.config.image_size
-        self._prepare = Preprocess(short=side, crop=(side, side), mean=COLOURS[0], std=COLOURS[1])
+        self._prepare = Preprocess(short=side, crop=(side, side), torchvision=True, mean=COLOURS[0], std=COLOURS[1])
         self.frames, self.rows = frames, rows
 
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:

@@ -78,7 +78,7 @@ def hpsv2(
     net = filled(net, renamed(found), "HPSv2").to(pick_device(device), pick_dtype(dtype))
     score = CLIPScore(net, processor_of=clip, **{"scale": "cosine"} | options)
     prepare = score.features.prepare
-    score.features.prepare = replace(prepare, short=None, long=prepare.short)
+    score.features.prepare = replace(prepare, short=None, long=prepare.short, torchvision=True)
     return score
 
 

@@ -55,7 +55,7 @@ def amused(
     condition means the empty prompt.
 
     Args:
-        net: `UVit2DModel`.
+        net: `UVit2DModel`; all three networks are put into evaluation mode.
         vqvae: `VQModel`.
         text_encoder: `CLIPTextModelWithProjection`.
         tokenizer: `CLIPTokenizer`.
@@ -63,6 +63,8 @@ def amused(
         aesthetic: the score, of 10, that the picture is asked to have.
         crop: top and left corner that the picture is told to be cut from.
     """
+    for part in (net, vqvae, text_encoder):
+        part.eval()
     config: Any = net.config
     codes: Any = vqvae.config
     side, scale = config.sample_size, 2 ** (len(codes.block_out_channels) - 1)
@@ -122,13 +124,14 @@ def halton(
     `label` (B,) int64 and `dropped` (B,) bool; without a condition means dropped.
 
     Args:
-        net: the authors' `Transformer`.
+        net: the authors' `Transformer`; it is put into evaluation mode, as their samplers do.
         side: h and w, 24 for pictures of 384 pixels.
         codebook: number of codes.
         classes: number of classes.
         decode: codes (B, h, w) to pictures in [-1, 1]: the authors' `ae.decode_code`.
         name: how errors call it.
     """
+    net.eval()
 
     def condition(labels: Sequence[Any]) -> dict[str, Tensor]:
         if strange := [i for i in labels if type(i) is not int or not 0 <= i < classes]:

@@ -7,6 +7,7 @@ E[x1 | x] = x + t v.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -176,6 +177,11 @@ def load(
     Raises:
         RedraftError: the file cannot be read, or is no SiT; unknown option.
     """
+    if path.stem.lower().startswith("dit"):
+        raise RedraftError(
+            f"{path.name} is called as DiT's weights are, which look like SiT's and mean noise, not velocity: load "
+            "'facebook/DiT-XL-2-256', or rename a SiT"
+        )
     for option in others:
         known = ["name", "vae", "guidance_scale", "guided_channels", "heads", "dtype", "device", "compile"]
         raise unknown("option", option, known)
@@ -206,7 +212,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise RedraftError(f"there is no file {path}")
     try:
-        given: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the settings in its training checkpoints
+            given: Any = (
+                load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+            )
     except Exception as error:
         raise RedraftError(
             f"{path} cannot be read as tensors only: save the weights alone, by torch.save(model.state_dict(), ...)"

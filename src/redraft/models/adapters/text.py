@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError
 from redraft.core.state import State
@@ -29,6 +30,9 @@ from redraft.models.weights import fingerprint
 
 # They count positions over the tokens that are not padding, from an offset of their own.
 COUNT_THEMSELVES = {"camembert", "data2vec-text", "esm", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}  # fmt: skip # noqa: E501
+
+# Padding reaches their other tokens whatever is told them: by convolutions, Fourier transforms, or their own positions.
+READ_ALL = {"convbert", "fnet", "ibert", "mobilebert", "mra", "nystromformer", "yoso"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def masked_lm(
         given = {} if counts else {"position_ids": positions(visible)}
         return _called(net, features, input_ids=x, attention_mask=visible.long(), **given)
 
-    hides = counts or takes_positions
+    hides = (counts or takes_positions) and config.model_type not in READ_ALL
     call = forward if hides else by_length(lambda x: _called(net, features, input_ids=x))
     convention = Convention(config.vocab_size, _mask(name, mask, net, tokenizer), forbidden=_special(net, tokenizer))
     return _model(name, net, tokenizer, call, convention, length, features)
@@ -239,7 +243,8 @@ def llada2(
     """LLaDA2.0 and 2.1 (inclusionAI 2025): a mixture of experts that looks at its own block and at those before.
 
     A token sees nothing after its block, so one pass over the whole row gives each block what the authors' loop over
-    growing windows gives it. It was trained to fill the blocks from left to right: sample it in blocks of `block`.
+    growing windows gives it; a last block that is not full is filled up with masks, as theirs is. It was trained to
+    fill the blocks from left to right: sample it in blocks of `block`.
 
     Args:
         net: called with input_ids, an additive mask (B, 1, R, R) and position_ids.
@@ -257,17 +262,20 @@ def llada2(
         raise RedraftError(f"block is {block}: it must be 1 or more")
     config: Any = net.config
     dtype = next((p.dtype for p in net.parameters()), torch.float32)
+    convention = Convention(config.vocab_size, _mask(name, mask, net, tokenizer, 156895))
 
     def forward(x: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
-        visible = hidden_by(state)
+        visible, size = hidden_by(state), x.shape[1]
         visible = torch.ones_like(x, dtype=torch.bool) if visible is None else visible
+        short = int((-visible.sum(1) % block).max())
+        x, visible = F.pad(x, (0, short), value=convention.mask), F.pad(visible, (0, short), value=True)
         allowed = blocks(visible, block)
         bias = torch.zeros(allowed.shape, dtype=dtype, device=x.device).masked_fill(~allowed, -torch.inf)
-        return _called(
+        logits, shown = _called(
             net, features, input_ids=x, attention_mask=bias, position_ids=positions(visible), use_cache=False
         )
+        return logits[:, :size], None if shown is None else shown[:, :size]
 
-    convention = Convention(config.vocab_size, _mask(name, mask, net, tokenizer, 156895))
     return _model(name, net, tokenizer, forward, convention, length, features)
 
 
