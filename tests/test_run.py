@@ -13,7 +13,7 @@ import torch
 from toys import Toy, toy_problems
 
 import redraft
-from redraft import IPR, Budget, Disagreement, Parallel, RedraftError, Sequential, Sweep, Uncertainty
+from redraft import IPR, BestOfN, Budget, Disagreement, Generate, Parallel, RedraftError, Sequential, Sweep, Uncertainty
 from redraft.core.counting import CountedModel
 from redraft.core.ledger import Ledger
 from redraft.core.state import Prediction
@@ -345,3 +345,55 @@ def test_importing_redraft_imports_no_heavy_package():
     code = f"import sys, redraft; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "ipr"}, "method is 'ipr': give one with its settings"),
+        ({"method": IPR}, "method is the class IPR: give one with its settings"),
+        ({"model": "python"}, "model is 'python': give what redraft.load_model"),
+        ({"problems": ["a"]}, "problems is a list: give what task.problems"),
+        ({"verifier": "clip"}, r"verifier is 'clip': give a function, or what redraft.load_verifier"),
+        ({"budget": 800}, r"budget is 800: give redraft.Budget\(nfe=...\)"),
+        ({"seed": 1.5}, "seed is 1.5: it must be a whole number"),
+        ({"start": [1]}, "start is a list: give a tensor of samples"),
+    ],
+)
+def test_arguments_of_another_kind_are_one_sentence(change, words):
+    given = {"method": IPR(iterations=1), "model": Toy(), "problems": toy_problems([0])} | change
+    with pytest.raises(RedraftError, match=words):
+        redraft.run(**given)
+
+
+@pytest.mark.parametrize(
+    ("drafts", "words"), [([], "Own gave no draft"), ([None], "Own gave no draft"), ([3], "Own gave 3")]
+)
+def test_a_method_without_drafts_says_so(drafts, words):
+    class Own(Generate):
+        def drafts(self, *given):
+            return drafts
+
+    with pytest.raises(RedraftError, match=words):
+        redraft.run(Own(Sequential(1)), Toy(), toy_problems([0]))
+
+
+def test_a_checkpoint_knows_a_function_by_its_code_and_a_plain_method_by_its_settings(tmp_path):
+    class Plain:
+        def __init__(self, sampler):
+            self.inner = BestOfN(2, 1, sampler=sampler)
+
+        def __getattr__(self, name):
+            return getattr(vars(self)["inner"], name)
+
+    def again(verifier, steps=1):
+        return redraft.run(
+            Plain(Sequential(steps)), Toy(), toy_problems([0]), verifier=verifier, checkpoint=tmp_path, progress=False
+        )
+
+    first = again(lambda x, _: x.flatten(1).sum(1))
+    assert torch.equal(again(lambda x, _: x.flatten(1).sum(1)).samples, first.samples)
+    with pytest.raises(RedraftError, match="is from a run with other settings"):
+        again(lambda x, _: -x.flatten(1).sum(1))
+    with pytest.raises(RedraftError, match="is from a run with other settings"):
+        again(lambda x, _: x.flatten(1).sum(1), 2)

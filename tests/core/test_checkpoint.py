@@ -10,6 +10,7 @@ from toys import Toy, toy_problems
 
 import redraft
 from redraft import IPR, BestOfN, Budget, Disagreement, Parallel, RedraftError, Sequential, preset
+from redraft.core import checkpoint as module
 from redraft.core.checkpoint import Checkpoint
 from redraft.models.critic import HeadCritic
 from redraft.tasks.markov import Markov
@@ -161,9 +162,48 @@ def test_two_metrics_may_be_one_tensor(tmp_path):
 
 def test_writes_are_not_more_often_than_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (1000.0,))
+    writes = []
+    monkeypatch.setattr(module, "save_file", lambda *given: writes.append(1) or save_file(*given))
     redraft.run(method(), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
+    assert len(writes) == 2  # after the first draft and at the end
+
+
+def test_ctrl_c_and_the_end_write_what_there_is(tmp_path, monkeypatch):
+    """Whatever the time since the last write; a draft that was begun costs nothing."""
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (1000.0,))
+    whole = redraft.run(method(), Toy(), toy_problems(GIVEN))
+    calls = []
+
+    def predict(self, state):
+        calls.append(1)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return Toy.predict(self, state)
+
+    cut = redraft.run(method(), type("Cut", (Toy,), {"predict": predict})(), toy_problems(GIVEN), checkpoint=tmp_path)
+    assert cut.interrupted
     saved = load_file(tmp_path / "run.safetensors")
-    assert saved["trace.draft"].tolist() == [0, 0, 0]
+    assert saved["trace.draft"].tolist() == cut.trace["draft"].tolist()
+    assert saved["trace.draft"].max() > 0
+    again = redraft.run(method(), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
+    assert torch.equal(again.samples, whole.samples)
+    assert again.trace == whole.trace
+    assert again.ledger.totals() == whole.ledger.totals()
+    calls.clear()
+    redraft.run(method(), type("Cut", (Toy,), {"predict": predict})(), toy_problems(GIVEN), checkpoint=tmp_path)
+    assert not calls
+
+
+def test_a_run_that_was_ended_by_on_draft_is_ended_when_it_goes_on(tmp_path):
+    def enough(samples, trace):
+        return int(trace["draft"].max()) == 1
+
+    first, again = (
+        redraft.run(method(), Toy(), toy_problems(GIVEN), checkpoint=tmp_path, on_draft=enough) for _ in range(2)
+    )
+    assert first.trace["draft"].max() == 1
+    assert torch.equal(again.samples, first.samples)
+    assert again.trace == first.trace
 
 
 def test_the_fingerprint_is_readable(tmp_path):

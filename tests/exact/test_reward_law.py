@@ -170,6 +170,25 @@ def test_iterref_on_the_way_leaves_the_tilted_law_of_its_level_as_it_is(a, right
     assert p > FALSE_ALARM if right else p < CERTAIN
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_rows_without_masks_are_refined_as_states_of_their_level(monkeypatch, broken):
+    """At level 1/8 most states have no mask left; noised from level 0, as in the control, they would lose too much."""
+    model, sampler, states, level = exact_model(PRODUCT), Unmask(8), masked_states(PRODUCT), 1 / 8
+    law = noised_law(1 - level, PRODUCT)
+    walk, _ = walk_at(sampler, model, states, 7)
+    law = law * (Soft(ALPHA).value(sampler, model, walk, None, None)[1] / ALPHA).exp()
+    start = torch.multinomial(law, 6000, True, generator=torch.Generator().manual_seed(0))
+    walk, streams = walk_at(sampler, model, states[start], 7)
+    walk = replace(walk, settled=(walk.state.x != 2).all(1), step=walk.step - (walk.state.x != 2).all(1).long())
+    if broken:
+        rewind = Unmask.rewind
+        monkeypatch.setattr(Unmask, "rewind", lambda *given, at=0.0: rewind(*given))
+    method = IterRef((level,), 1 / 8, moves=3, reward=Soft(ALPHA), sampler=sampler)
+    chain = method._refined(model, walk, None, level, streams, verifier)
+    p = counts_p(torch.bincount(number(chain.walk.state.x, PRODUCT), minlength=81), law)
+    assert p < CERTAIN if broken else p > FALSE_ALARM
+
+
 def one_move(**settings):
     """Counts after one move from the base law."""
     method = final(moves=1, rounds=1, **settings)

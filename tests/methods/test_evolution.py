@@ -181,3 +181,19 @@ def test_without_generations_the_first_population_is_all():
         verifier=lambda samples, problems: samples.flatten(1).sum(1),
     )  # fmt: skip
     assert result.trace["draft"].tolist() == [0]
+
+
+@pytest.mark.parametrize("level", [0.8, 0.5])
+def test_children_do_not_walk_by_the_numbers_that_made_their_parent(level):
+    """Of parents with the data's own law and equal rewards, children have it too; with old numbers 10 % too wide."""
+    gaussian = LinearGaussian(regions=1)
+    given, seen = gaussian.problems(gaussian.draw(6000, 0)), []
+
+    class Watched(Evolution):
+        def _rewards(self, model, draft, drawn, verifier):
+            seen.append(drawn.x.double().std() / draft.carry["x"][:, 0].double().std())
+            return super()._rewards(model, draft, drawn, verifier)
+
+    method = Watched(2, (level,), elites=1, tournament=8, sampler=Parallel(50, stochasticity=1.0))
+    redraft.run(method, gaussian, given, verifier=lambda x, _: torch.zeros(len(x)), progress=False)
+    assert abs(seen[0] - 1) < 0.04

@@ -9,9 +9,9 @@ from models_exact import LinearGaussian
 from tokens import problems
 from toys import Toy, toy_problems
 
-from redraft import Disagreement, RedraftError, Sweep, Uncertainty, Uniform
+from redraft import Blame, Disagreement, RedraftError, Sweep, Uncertainty, Uniform
 from redraft.core.ranking import choose
-from redraft.core.state import Prediction
+from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
 from redraft.models.tokens import Convention, TokenModel
 
@@ -172,3 +172,26 @@ def test_padding_changes_no_choice(select):
 
 def flat(x, state):
     return torch.zeros(*x.shape, 4), None
+
+
+@pytest.mark.parametrize("places", [0, 4])
+def test_without_a_floor_only_what_is_blamed_is_chosen(places):
+    """Wherever the row stands: given regions before it use no number up, and regions without fault do not fill it."""
+
+    class Blames:
+        def blame(self, samples, problems):
+            return (torch.arange(samples.shape[1]) == places + 4).double().expand(len(samples), -1)
+
+    frozen = torch.arange(8 + places)[None] < places
+    state = State(torch.zeros(1, 8 + places), torch.zeros(1, 8 + places), frozen, torch.arange(1))
+    priority, number = Blame(floor=0).chosen(
+        Toy(), state, torch.tensor([4]), 0, Streams.root(0, torch.arange(1)), Blames()
+    )
+    assert choose(priority, state.free, number)[0].nonzero()[:, 0].tolist() == [places + 4]
+
+
+def test_positions_that_may_not_be_chosen_use_no_rank_up():
+    priority = torch.tensor([[0.0, 3.0, -torch.inf, -torch.inf, 1.0]])
+    where = torch.tensor([[False, False, False, True, True]])
+    assert choose(priority, where, torch.tensor([2]))[0].tolist() == [False, False, False, True, True]
+    assert choose(priority, where, torch.tensor([1]))[0].tolist() == [False, False, False, False, True]

@@ -23,6 +23,7 @@ from redraft import (  # fmt: skip
     ParticleGibbs,
     Paths,
     Preset,
+    RedraftError,
     Scheduled,
     Sequential,
     Unmask,
@@ -148,10 +149,19 @@ def spent_and_foretold(method, name, given):
 )
 def test_a_method_costs_what_it_says_where_nothing_is_saved(method, name, sampler):
     samplers = {"sampler": sampler} | ({"draft": sampler} if isinstance(method, DraftThenVerify) else {})
+    if isinstance(method, ParticleGibbs) and isinstance(sampler, Scheduled):
+        method = replace(method, rounds=1)  # these solvers remember, so no trajectory can be held
     spent, foretold = spent_and_foretold(replace(method, **samplers), name, problems_of(name))
     assert (spent <= foretold).all()
     if method in EXACT:
         assert spent.tolist() == foretold.tolist()
+
+
+@pytest.mark.parametrize(("name", "steps"), [("uneven", 6), ("heun", 4)])
+def test_a_trajectory_whose_solver_remembers_is_not_held(name, steps):
+    method = ParticleGibbs(2, 3, sampler=Scheduled(steps))
+    with pytest.raises(RedraftError, match="whose solver remembers the steps before: choose a scheduler of single"):
+        redraft.run(method, model_of(name), problems_of(name), verifier=verifier, progress=False)
 
 
 @pytest.mark.parametrize("method", [*EXACT[3:5], *EXACT[6:], *BOUNDED], ids=lambda method: type(method).__name__)

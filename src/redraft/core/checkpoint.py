@@ -38,7 +38,7 @@ class Checkpoint:
     """A folder that a run goes on from."""
 
     def __init__(self, folder: str | Path, fingerprint: dict[str, Any], every: float = 2.0) -> None:
-        """Open `folder` for the run with this fingerprint; write at most once in `every` seconds.
+        """Open `folder` for the run with this fingerprint; write at most once in `every` seconds, and at the end.
 
         Raises:
             RedraftError: the folder cannot be written.
@@ -49,18 +49,19 @@ class Checkpoint:
             every,
             -every,
         )
+        self.written: int | None = None  # number of the draft
 
-    def save(self, session: Any) -> None:
+    def save(self, session: Any, at_once: bool = False) -> None:
         """Write the session's last draft, its ledger and its trace, unless the last write was just now."""
-        if time.monotonic() - self.last < self.every:
-            return
-        self.last = time.monotonic()
         draft = session.draft
+        if self.written == draft.number or not at_once and time.monotonic() - self.last < self.every:
+            return
+        self.last, self.written = time.monotonic(), draft.number
         tensors = {"rows": draft.state.problem, "final": session.final}
         groups = {
             "carry": draft.carry,
-            "spent": session.ledger.spent,
-            "saved": session.ledger.saved,
+            "spent": session.paid.spent,
+            "saved": session.paid.saved,
             "trace": session.trace,
             "candidates": session.candidates,
         }

@@ -55,6 +55,11 @@ class Ledger:
             for kind in KINDS:
                 account.setdefault(kind, torch.zeros(self.problems, dtype=torch.int64))
 
+    def copy(self) -> Ledger:
+        """The accounts as they are now."""
+        spent, saved = ({kind: v.clone() for kind, v in account.items()} for account in (self.spent, self.saved))
+        return Ledger(self.problems, spent, saved)
+
     def charge(self, kind: str, problem: Tensor, rows: int | Tensor = 1) -> None:
         """Count `rows` evaluations for each entry of `problem` (B,), which may name a problem more than once."""
         self._add(self.spent[kind], problem, rows)

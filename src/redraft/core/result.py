@@ -120,7 +120,12 @@ def settings_of(method: Any, model: Model, budget: Budget, seed: int) -> dict[st
 
 
 def described(value: Any) -> Any:
-    """A dataclass as nested JSON values, each with its `type`."""
-    if is_dataclass(value):
-        return {"type": type(value).__name__} | {k: described(v) for k, v in vars(value).items()}
-    return value if isinstance(value, int | float | str | bool | None) else repr(value)
+    """A dataclass, or what has no other words for itself, as nested JSON values, each with its `type`."""
+    if isinstance(value, int | float | str | bool | None):
+        return value
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    says: Any = type(value).__repr__
+    if is_dataclass(value) or says is object.__repr__:  # which is an address
+        return {"type": type(value).__name__} | {k: described(v) for k, v in getattr(value, "__dict__", {}).items()}
+    return repr(value)

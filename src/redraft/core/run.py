@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, is_dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from redraft.core.trace import OWN, Trace
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]
+PLAIN = (int, float, str)
 
 
 def run(
@@ -69,6 +71,7 @@ def run(
         RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ... Its
             `result`, as that of a VerifierError, is what there was, or None.
     """
+    _check_arguments(method, model, problems, verifier, budget, seed, start)
     _check(model, problems, start)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
     store = Checkpoint(checkpoint, session.fingerprint(start)) if checkpoint else None
@@ -86,7 +89,37 @@ def run(
         except RedraftError as error:
             error.result = session.result() if len(session.trace) else None
             raise
+        finally:
+            if store and session.whole:
+                store.save(session, at_once=True)
     return session.result()
+
+
+def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budget: Any, seed: Any, start: Any) -> None:
+    """Refuse what is of another kind than asked for, before anything is computed."""
+    if isinstance(method, type) or not hasattr(method, "drafts"):
+        raise RedraftError(f"method is {_shown(method)}: give one with its settings, such as redraft.IPR(iterations=6)")
+    if isinstance(model, type) or not hasattr(model, "predict"):
+        raise RedraftError(f"model is {_shown(model)}: give what redraft.load_model(...) gives")
+    if not isinstance(problems, Problems):
+        raise RedraftError(
+            f"problems is {_shown(problems)}: give what task.problems(...) or redraft.prompts(...) gives"
+        )
+    if verifier is not None and not callable(verifier):
+        raise RedraftError(f"verifier is {_shown(verifier)}: give a function, or what redraft.load_verifier(...) gives")
+    if budget is not None and not isinstance(budget, Budget):
+        raise RedraftError(f"budget is {_shown(budget)}: give redraft.Budget(nfe=...)")
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise RedraftError(f"seed is {_shown(seed)}: it must be a whole number")
+    if start is not None and not isinstance(start, Tensor):
+        raise RedraftError(f"start is {_shown(start)}: give a tensor of samples")
+
+
+def _shown(value: Any) -> str:
+    """What a person gave, in a few words."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return repr(value) if isinstance(value, int | float | str | bool | None) else f"a {type(value).__name__}"
 
 
 def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
@@ -111,12 +144,16 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
 
 
 def _named(verifier: Scores | None) -> str:
-    """What tells a verifier from others in any process: its name, and a frozen dataclass's plain settings."""
+    """What tells a verifier from others in any process: its name, its code, a frozen dataclass's plain settings."""
     inner = verifier.verifier if isinstance(verifier, Batched) else verifier
     name = getattr(inner, "__qualname__", type(inner).__qualname__)
     frozen = is_dataclass(inner) and inner.__dataclass_params__.frozen
-    plain = {k: v for k, v in vars(inner).items() if isinstance(v, int | float | str)} if frozen else {}
-    return f"{name} {plain}"
+    plain = {k: v for k, v in vars(inner).items() if isinstance(v, PLAIN)} if frozen else {}
+    code = getattr(inner, "__code__", None)
+    if code is None:
+        return f"{name} {plain}"
+    said = [code.co_code.hex(), code.co_names, [c for c in code.co_consts if isinstance(c, PLAIN)]]
+    return f"{name} {hashlib.sha256(repr(said).encode()).hexdigest()[:12]}"
 
 
 def _tensors(cond: dict[str, Any]) -> list[Tensor]:
@@ -152,7 +189,10 @@ def _digest(*tensors: Tensor) -> str:
 
 @dataclass
 class _Session:
-    """A run under way: the rows still at work, and the last draft of every problem, `given` before the method's own."""
+    """A run under way: the rows still at work, and the last draft of every problem, `given` before the method's own.
+
+    All is `whole` while a draft is being made: then `paid` is what those before it cost.
+    """
 
     method: Method
     model: Model
@@ -165,12 +205,14 @@ class _Session:
     interrupted: bool = False
     ended: bool = False
     given: bool = False
+    whole: bool = False
     seconds: float = 0.0
     trace: Trace = field(default_factory=Trace)
     candidates: Trace = field(default_factory=Trace)
     final: Tensor = field(init=False)
     draft: Draft = field(init=False)
     ledger: Ledger = field(init=False)
+    paid: Ledger = field(init=False)
 
     def fingerprint(self, start: Tensor | None) -> dict[str, Any]:
         """What must be equal for a checkpoint to be this run's."""
@@ -201,6 +243,7 @@ class _Session:
             kept = kept.to(saved.final[saved.rows].to(state.x), torch.zeros_like(kept.t))
             carry = {name: value.to(state.x.device) for name, value in saved.carry.items()}
             self.draft = Draft(kept, saved.number, carry=carry)
+            self.ended = self._shown()
         elif start is not None:
             self.given, self.ended = True, self._record(self.draft, {})
 
@@ -220,7 +263,7 @@ class _Session:
             )
         while fits.any() and not self.ended:
             self.draft = self.draft[fits]
-            drafts = self.method.drafts(model, self.draft, streams[self.draft.state.problem], verifier)
+            drafts = iter(self.method.drafts(model, self.draft, streams[self.draft.state.problem], verifier))
             if not self._advance(drafts, store, bar):
                 return
             fits = self._fits()
@@ -233,12 +276,18 @@ class _Session:
             if draft is None:
                 if self.given:
                     raise RedraftError(f"{type(self.method).__name__} with these settings does not go on from samples")
+                if not len(self.trace):
+                    raise RedraftError(f"{type(self.method).__name__} gave no draft")
                 return False
+            if not isinstance(draft, Draft):
+                raise RedraftError(f"{type(self.method).__name__} gave {_shown(draft)}, where a Draft is asked for")
             self.seconds += time.perf_counter() - began
+            self.whole = False
             self.draft, self.given = draft, False
             self.final[draft.state.problem] = draft.state.x
             self._collect(draft)
             last = self._record(draft, draft.scores)
+            self.paid, self.whole = self.ledger.copy(), True
             if store:
                 store.save(self)
             bar.update()
@@ -293,6 +342,10 @@ class _Session:
             **scores,
             **metrics,
         )
+        return self._shown()
+
+    def _shown(self) -> bool:
+        """Show the samples so far; whether no more are wanted."""
         return bool(self.on_draft and self.on_draft(self.model.decode(self.final), self.trace))
 
     def result(self) -> Result:

@@ -48,7 +48,8 @@ class Blame:
         )
         weight = blame / blame.amax(1, keepdim=True).clamp_min(1e-12) + self.floor
         noise = streams.at(state.origin).fold("blame").fold(round_).gumbel(state.t.shape[1:])
-        return weight.log() + noise, torch.where((blame > 0).any(1), number, 0)
+        able = ((weight > 0) & state.free).sum(1)  # with floor=0 only regions with fault
+        return weight.log() + noise, torch.where((blame > 0).any(1), torch.minimum(number, able), 0)
 
 
 def blaming(verifier: Any) -> Any:

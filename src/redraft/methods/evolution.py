@@ -112,14 +112,16 @@ class Evolution:
         told = Candidates(model, draft, self.population + draft.number * self.children)
         parent, mutation = self._parents(here), here.split(self.children).fold("mutation")
         noise, x = (_taken(carry[name], parent).flatten(0, 1) for name in ("noise", "x"))
-        many, way = draft.state.repeat(self.children), streams.fold("initial").repeat(self.children)
+        many = draft.state.repeat(self.children)
         if level == 1:
+            way = streams.fold("initial").repeat(self.children)
             fresh = model.process.prior(many, many.free, mutation)
             noise = mutated(noise, fresh.x, many.free, self.beta)
             drawn = sample(self.sampler, model, fresh.to(noise, fresh.t), way)
         else:
             walk = self.sampler.rewind(model, self.sampler.arrived(model, many.to(x, many.t)), level, mutation)
-            drawn = descend(self.sampler, model, walk, 0.0, way).state
+            # numbers that made the parent would be in its noised state and on the way again
+            drawn = descend(self.sampler, model, walk, 0.0, here.split(self.children).fold("walk")).state
         rewards, beta = self._rewards(model, draft, drawn, verifier), self.beta if level == 1 else torch.nan
         number = told.add(rewards[:, self.elites :], mutation, _taken(carry["number"], parent), level, beta=beta)
         born = {"noise": _grouped(noise, draft), "x": _grouped(drawn.x, draft), "number": number.to(parent.device)}

@@ -32,7 +32,7 @@ from redraft.core.rows import Rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import SCHEMES, effective_size, log_mean, resample
-from redraft.methods.value import Reward, needs_verifier, scored, seen, spread
+from redraft.methods.value import Reward, needs_verifier, scored, spread
 from redraft.samplers import AnySampler, Preset, advance
 
 POTENTIALS = ("difference", "max", "sum", "reward")
@@ -148,7 +148,7 @@ class FK:
                 rows = going.repeat_interleave(self.particles)
                 moment = streams[going].fold("weigh").fold(number), slots[rows].fold("value").fold(number)
                 part, weighed = self._weigh(model, walk[rows], cloud[going], moment, verifier)
-                walk, cloud = seen(walk, rows, part), cloud.put(going, weighed)
+                walk, cloud = walk.put(rows, part), cloud.put(going, weighed)
         return self._chosen(model, draft, walk.state, cloud, streams, verifier)
 
     def _weigh(

@@ -176,7 +176,8 @@ class IterRef:
     def _candidates(self, model: Model, walk: Any, number: int, level: float, streams: Streams) -> Any:
         """`number` draws of K(x, .) for each row, side by side."""
         slots = streams.split(number)
-        up = self.sampler.rewind(model, walk.repeat(number), min(1.0, level + self.distance), slots.fold("noise"))
+        high = min(1.0, level + self.distance)
+        up = self.sampler.rewind(model, walk.repeat(number), high, slots.fold("noise"), at=level)
         return descend(self.sampler, model, up, level, slots.fold("walk"))
 
     def _one_by_one(self, model: Model, chain: Chain, level: float, streams: Streams, verifier: Verifier) -> Chain:

@@ -25,7 +25,7 @@ from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.fk import Cloud
-from redraft.methods.value import Reward, needs_verifier, seen, spread
+from redraft.methods.value import Reward, needs_verifier, spread
 from redraft.samplers import AnySampler, Preset, advance
 
 
@@ -88,11 +88,16 @@ class ParticleGibbs:
             over = bool(walk.done.all())
             if number % self.every and not over:
                 continue
+            if self.rounds > 1 and any(map(_remembers, getattr(walk, "memory", ()))):
+                raise RedraftError(
+                    "particle Gibbs cannot hold a trajectory whose solver remembers the steps before: choose a "
+                    "scheduler of single steps, such as DDPM's or Euler's ancestral one"
+                )
             walk = self._held(walk, draft.carry, len(history))
             rows = open_.repeat_interleave(self.particles)
             value_streams = slots[rows].fold("value").fold(number)
             part, some = self.reward.value(self.sampler, model, walk[rows], value_streams, verifier)
-            walk, value = seen(walk, rows, part), value.masked_scatter(rows, some)
+            walk, value = walk.put(rows, part), value.masked_scatter(rows, some)
             cloud = cloud.put(open_, self._weighed(cloud[open_], some))
             ancestors = self._ancestors(cloud, walk, streams.fold("resample").fold(number), bool(draft.carry))
             history.append((replace(walk, prediction=None), ancestors))
@@ -140,14 +145,22 @@ class ParticleGibbs:
 
 
 def packed(walk: Any) -> dict[str, Tensor]:
-    """All that changes along a walk, by name, one entry a row."""
+    """All that changes along a walk, by name, one entry a row, but for what the network said and a solver's memory."""
     found = {"x": walk.state.x, "t": walk.state.t}
-    return found | {f.name: value for f in fields(walk) if isinstance(value := getattr(walk, f.name), Tensor)}
+    names = [f.name for f in fields(walk) if f.name not in ("seen", "fresh")]
+    return found | {name: value for name in names if isinstance(value := getattr(walk, name), Tensor)}
+
+
+def _remembers(value: Any) -> bool:
+    """Whether there is a row's own tensor in a solver's memory."""
+    if isinstance(value, dict | list):
+        return any(map(_remembers, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Tensor) and value.ndim > 0
 
 
 def unpacked(walk: Any, path: dict[str, Tensor], place: int) -> Any:
     """The walk with what a path (B, K, ...) has at `place`, or at its end if it is shorter."""
     here = {name: values[:, min(place, values.shape[1] - 1)] for name, values in path.items()}
     state: State = walk.state.to(here.pop("x"), here.pop("t"))
-    gone = {f.name: None for f in fields(walk) if f.name in ("seen", "prediction")}
+    gone = {f.name: None for f in fields(walk) if f.name in ("seen", "fresh", "prediction")}
     return replace(walk, state=state, **(here | gone))

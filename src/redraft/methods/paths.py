@@ -98,8 +98,9 @@ class Paths:
         number = told.add(torch.full((len(walk),), torch.nan), slots.fold("prior"))
         for place in range(self.rounds):
             here, level = slots.fold("round").fold(place).split(self.width), self.level_after(place)
-            up = min(1.0, self.level_after(place - 1) + self.forward)
-            wide = self.sampler.rewind(model, walk.repeat(self.width), up, here.fold("noise"))
+            before = self.level_after(place - 1)
+            up = min(1.0, before + self.forward)
+            wide = self.sampler.rewind(model, walk.repeat(self.width), up, here.fold("noise"), at=before)
             wide = descend(self.sampler, model, wide, level, here.fold("walk"))
             wide, value = reward.value(self.sampler, model, wide, here.fold("value"), verifier)
             chosen = best_rows(value, self.paths * self.width, self.paths)

@@ -95,6 +95,7 @@ def born(
 ) -> tuple[Any, Tensor]:
     """`children` of each row of a walk, side by side, each one step on, and their values (B * children,)."""
     slots = streams.split(children)
-    seen = walk if walk.done.any() else sampler.look(model, walk)
-    family = advance(sampler, model, seen.repeat(children), slots)
+    going = ~walk.done
+    walk = walk.put(going, sampler.look(model, walk[going])) if going.any() else walk
+    family = advance(sampler, model, walk.repeat(children), slots)
     return reward.value(sampler, model, family, slots.fold("value"), verifier)

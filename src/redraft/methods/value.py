@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class Reward:
             part, some = self.value(sampler, model, walk[~done], streams[~done], verifier)
             value = torch.zeros(len(walk), dtype=torch.float64, device=some.device)
             value[~done], value[done] = some, scored(model, walk.state[done], verifier)
-            return seen(walk, ~done, part), value
+            return walk.put(~done, part), value
         walk = sampler.look(model, walk)
         rewards = [
             scored(model, self._guess(model, walk, streams.fold("guess").fold(number)), verifier)
@@ -76,13 +76,6 @@ class Reward:
 def scored(model: Model, state: State, verifier: Verifier) -> Tensor:
     """Rewards r (B,), float64, of rows that are clean."""
     return verifier(model.decode(state.x), state.problem).double().to(state.x.device)
-
-
-def seen(walk: Any, going: Tensor, part: Any) -> Any:
-    """`walk.put(going, part)` that keeps what the network said of `part`; rows that have arrived need no prediction."""
-    whole, place = walk.put(going, part), (going.cumsum(0) - 1).clamp_min(0)
-    lost = {f.name: getattr(part, f.name) for f in fields(part) if getattr(whole, f.name) is None}
-    return replace(whole, **{name: value[place] for name, value in lost.items() if value is not None})
 
 
 def spread(model: Model, state: State, number: int, streams: Streams) -> tuple[State, Streams]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
 from redraft.core.model import Model, demand
-from redraft.core.state import State
+from redraft.core.rows import Rows
+from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
 
 SUITED = {"schedule": "Scheduled(30)", "tokens": "Preset()", "regions": "Sequential()"}
@@ -25,6 +27,53 @@ class Walk(Protocol):
     @property
     def done(self) -> Tensor:
         """Rows (B,) that have arrived."""
+
+
+@dataclass(frozen=True)
+class Looked(Rows):
+    """Rows on their way, some of which the network was asked about before their step. Base of the walks.
+
+    Attributes:
+        state: where the rows are.
+        prediction: of the network; for rows that are not `fresh` it means nothing.
+        fresh: rows (B,) whose `state` the prediction is of; None if there is no prediction.
+    """
+
+    state: State
+    prediction: Prediction | None = field(default=None, kw_only=True)
+    fresh: Tensor | None = field(default=None, kw_only=True)
+
+    def looked(self, model: Model) -> Self:
+        """The walk with the network's prediction for all its rows; those that were looked at are not evaluated again.
+
+        So what a row costs does not depend on the rows beside it.
+        """
+        if self.prediction is None or self.fresh is None:
+            every = torch.ones(len(self), dtype=torch.bool, device=self.state.t.device)
+            return replace(self, prediction=model.predict(self.state), fresh=every)
+        if self.fresh.all():
+            return self
+        stale = ~self.fresh
+        prediction = self.prediction.put(stale, model.predict(self.state[stale]))
+        return replace(self, prediction=prediction, fresh=torch.ones_like(self.fresh))
+
+    def predicted(self, model: Model) -> Prediction:
+        """The network's prediction for all rows, as of `looked`."""
+        prediction = self.looked(model).prediction
+        assert prediction is not None
+        return prediction
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, in order; if some were looked at, the others have a prediction that is not fresh."""
+        known = next((part.prediction for part in parts if part.prediction is not None and len(part)), None)
+        return super().cat(parts if known is None else [part._stale(known) for part in parts])
+
+    def _stale(self, known: Prediction) -> Self:
+        if self.prediction is not None:
+            return self
+        rows = torch.zeros_like(self.state.problem)
+        return replace(self, prediction=known[rows], fresh=rows.bool())
 
 
 class Sampler(Protocol):
@@ -53,8 +102,11 @@ class Sampler(Protocol):
     def arrived(self, model: Model, state: State) -> Any:
         """The walk at its end, of a clean state whose free regions may be walked again."""
 
-    def rewind(self, model: Model, walk: Any, level: float, streams: Streams) -> Any:
+    def rewind(self, model: Model, walk: Any, level: float, streams: Streams, at: float = 0.0) -> Any:
         """The walk noised back up to `level`, or to the next level of its grid above; costs no network evaluation.
+
+        The caller has come down to the level `at`: a row that arrived before, with no noise left to take away, is a
+        state of that level and is noised from there. Noised from 0 it would lose too much.
 
         Raises:
             RedraftError: the sampler cannot be taken up on its way.

@@ -9,29 +9,24 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError, check_range
 from redraft.core.model import Model
-from redraft.core.rows import Rows
-from redraft.core.state import Prediction, State, expand
+from redraft.core.state import State, expand
 from redraft.core.streams import Streams
-from redraft.samplers.base import stretch
+from redraft.samplers.base import Looked, stretch
 
 
 @dataclass(frozen=True)
-class ParallelWalk(Rows):
+class ParallelWalk(Looked):
     """A walk of all regions together.
 
     Attributes:
-        state: where the rows are.
         top: each region's level (B, R) at the start.
         step: steps done (B,).
         steps: steps in all (B,).
-        prediction: of the network for `state`, if it was looked at.
     """
 
-    state: State
     top: Tensor
     step: Tensor
     steps: Tensor
-    prediction: Prediction | None = None
 
     @property
     def done(self) -> Tensor:
@@ -86,19 +81,19 @@ class Parallel:
 
     def look(self, model: Model, walk: ParallelWalk) -> ParallelWalk:
         """The walk with the network's prediction for its state, which its next step then uses."""
-        return walk if walk.prediction else replace(walk, prediction=model.predict(walk.state))
+        return walk.looked(model)
 
     def step(self, model: Model, walk: ParallelWalk, streams: Streams) -> ParallelWalk:
         """One step: one network evaluation, or two."""
         state, process = walk.state, model.process
         t_next = walk.top * (1 - (walk.step + 1) / walk.steps)[:, None]
-        prediction = walk.prediction or model.predict(state)
+        prediction = walk.predicted(model)
         if self.order == 1:
             noise = streams.fold("parallel").fold(walk.step)
             after = process.step(state, prediction, t_next, noise, self.stochasticity, self.temperature)
         else:
             after = _heun(model, state, process.velocity(state, prediction), t_next)
-        return replace(walk, state=after, step=walk.step + 1, prediction=None)
+        return replace(walk, state=after, step=walk.step + 1, prediction=None, fresh=None)
 
     def level(self, walk: ParallelWalk) -> Tensor:
         """Level of noise (B,) that each row has come down to."""
@@ -109,13 +104,13 @@ class Parallel:
         steps = torch.full_like(state.problem, self.steps)
         return ParallelWalk(state.to(state.x, torch.zeros_like(state.t)), state.free.to(state.t), steps, steps)
 
-    def rewind(self, model: Model, walk: ParallelWalk, level: float, streams: Streams) -> ParallelWalk:
+    def rewind(self, model: Model, walk: ParallelWalk, level: float, streams: Streams, at: float = 0.0) -> ParallelWalk:
         """The walk noised back up to `level`, or to the next level of its grid above."""
         most = walk.top.amax(1).double().clamp_min(1e-12)
         step = (walk.steps * (1 - level / most) + 1e-6).floor().long().clamp_min(0)
         t = walk.top * (1 - step / walk.steps)[:, None]
         state = model.process.renoise(walk.state, walk.top > 0, t.to(walk.state.t), streams)
-        return replace(walk, state=state, step=step, prediction=None)
+        return replace(walk, state=state, step=step, prediction=None, fresh=None)
 
 
 def _heun(model: Model, state: State, velocity: Tensor, t_next: Tensor) -> State:

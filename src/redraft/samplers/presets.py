@@ -244,9 +244,9 @@ class Preset:
         """The walk at its end, of a clean state whose free positions may be walked again from level 1."""
         return sampler_of(self).arrived(model, state)
 
-    def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
+    def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams, at: float = 0.0) -> UnmaskWalk:
         """The walk noised back up to `level`, or to the next level of its grid above."""
-        return sampler_of(self).rewind(model, walk, level, streams)
+        return sampler_of(self).rewind(model, walk, level, streams, at)
 
     def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
         """The walk one step on."""

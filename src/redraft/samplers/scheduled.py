@@ -17,34 +17,29 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError
 from redraft.core.model import Model
-from redraft.core.rows import Rows
-from redraft.core.state import Prediction, State, expand
+from redraft.core.state import State, expand
 from redraft.core.streams import Streams
 from redraft.models.probe import Draws
 from redraft.models.schedule import Schedule
-from redraft.samplers.base import wanted
+from redraft.samplers.base import Looked, wanted
 
 Memory = dict[str, Any]
 """What a step changed in a scheduler, of one row: tensors (1, *latent), numbers, and lists of both."""
 
 
 @dataclass(frozen=True)
-class ScheduledWalk(Rows):
+class ScheduledWalk(Looked):
     """A walk along a pipeline's schedule.
 
     Attributes:
-        state: where the rows are.
         step: steps done (B,).
         steps: steps in all (B,).
         memory: of the solver, by rows; empty at its start.
-        prediction: of the network for `state`, if it was looked at.
     """
 
-    state: State
     step: Tensor
     steps: Tensor
     memory: list[Memory] = field(default_factory=list)
-    prediction: Prediction | None = None
 
     @property
     def done(self) -> Tensor:
@@ -89,7 +84,7 @@ class Scheduled:
 
     def look(self, model: Model, walk: ScheduledWalk) -> ScheduledWalk:
         """The walk with the network's prediction for its state, which its next step then uses."""
-        return walk if walk.prediction else replace(walk, prediction=model.predict(walk.state))
+        return walk.looked(model)
 
     def step(self, model: Model, walk: ScheduledWalk, streams: Streams) -> ScheduledWalk:
         """One step: one network evaluation, or two of solvers that need as many."""
@@ -109,7 +104,9 @@ class Scheduled:
         clean = state.to(state.x, torch.zeros_like(state.t))
         return self._at(clean, torch.full_like(state.problem, self.steps))
 
-    def rewind(self, model: Model, walk: ScheduledWalk, level: float, streams: Streams) -> ScheduledWalk:
+    def rewind(
+        self, model: Model, walk: ScheduledWalk, level: float, streams: Streams, at: float = 0.0
+    ) -> ScheduledWalk:
         """The walk noised back up to `level`, or to the next level of the schedule above, its solver begun anew."""
         free = walk.state.free.any(1)
         above = self._schedule(model).above(torch.full_like(walk.state.t[:, 0], level))
@@ -133,7 +130,7 @@ class Scheduled:
 
 def _moved(model: Model, schedule: Schedule, walk: ScheduledWalk, at: Tensor, streams: Streams) -> ScheduledWalk:
     """The walk after the evaluations number `at` (B,), with the same number of steps."""
-    state, prediction = walk.state, walk.prediction or model.predict(walk.state)
+    state, prediction = walk.state, walk.predicted(model)
     output: Tensor = model.output(state, prediction)  # type: ignore[attr-defined]
     x, memory, groups = state.x, walk.memory, _alike(at, walk.memory)
     if len(groups) == 1:

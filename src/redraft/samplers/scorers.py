@@ -67,7 +67,10 @@ class Planner:
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
         kept = now.spread(-surprise(now.prediction, now.shown, now.state.x), now.shown)
-        return torch.where(now.masked, now.proposal[1].double(), self.eta * kept)
+        kept = (
+            self.eta * kept if self.eta else torch.full_like(kept, torch.inf)
+        )  # above all masks, whatever their log p
+        return torch.where(now.masked, now.proposal[1].double(), kept)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,9 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError, check_range, unknown
 from redraft.core.model import Model, demand
-from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
-from redraft.samplers.base import wanted
+from redraft.samplers.base import Looked, wanted
 
 
 @dataclass(frozen=True)
@@ -71,26 +70,22 @@ def _tables(most: int, steps_per_region: int, overlap: Fraction, device: torch.d
 
 
 @dataclass(frozen=True)
-class SequentialWalk(Rows):
+class SequentialWalk(Looked):
     """A walk through the blocks.
 
     Attributes:
-        state: where the rows are.
         top: each region's level (B, R) at the start.
         begin: the step (B, R) at which a region was started, -1 before.
         step: steps done (B,).
         steps: steps in all (B,).
         blocks: number of blocks (B,).
-        prediction: of the network for `state`, if it was looked at.
     """
 
-    state: State
     top: Tensor
     begin: Tensor
     step: Tensor
     steps: Tensor
     blocks: Tensor
-    prediction: Prediction | None = None
 
     @property
     def done(self) -> Tensor:
@@ -201,11 +196,11 @@ class Sequential:
 
     def look(self, model: Model, walk: SequentialWalk) -> SequentialWalk:
         """The walk with the network's prediction for its state, which its next step then uses."""
-        return walk if walk.prediction else replace(walk, prediction=model.predict(walk.state))
+        return walk.looked(model)
 
     def step(self, model: Model, walk: SequentialWalk, streams: Streams) -> SequentialWalk:
         """One network evaluation: it chooses the regions that start now, and moves all that have started."""
-        prediction = walk.prediction or model.predict(walk.state)
+        prediction = walk.predicted(model)
         streams = streams.at(walk.state.origin).fold("sequential").fold(walk.step)
         tables = self._tables(walk.top.shape[1], walk.step.device)
         due = tables.due[walk.blocks, walk.step] * self.regions_per_block
@@ -213,7 +208,7 @@ class Sequential:
         share = 1 - (walk.step[:, None] + 1 - begin) / tables.length[walk.blocks][:, None]
         t_next = torch.where(begin >= 0, walk.top * share.clamp_min(0), walk.state.t)
         state = model.process.step(walk.state, prediction, t_next, streams, self.stochasticity, self.temperature)
-        return replace(walk, state=state, begin=begin, step=walk.step + 1, prediction=None)
+        return replace(walk, state=state, begin=begin, step=walk.step + 1, prediction=None, fresh=None)
 
     def level(self, walk: SequentialWalk) -> Tensor:
         """1 (B,) on the way, as each region has a level of its own; 0 where a row has arrived."""
@@ -224,7 +219,9 @@ class Sequential:
         walk = self.init(model, state.to(state.x, state.free.to(state.t)), Streams.root(0, state.problem))
         return replace(walk, state=state.to(state.x, torch.zeros_like(state.t)), step=walk.steps)
 
-    def rewind(self, model: Model, walk: SequentialWalk, level: float, streams: Streams) -> SequentialWalk:
+    def rewind(
+        self, model: Model, walk: SequentialWalk, level: float, streams: Streams, at: float = 0.0
+    ) -> SequentialWalk:
         """A walk that has arrived, all its regions noised to `level`, at its start."""
         if not walk.done.all():
             raise RedraftError("the sequential sampler can be taken up at its end only: refine at level 0")

@@ -21,12 +21,11 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError
 from redraft.core.model import Model
-from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Linear, Schedule, check_schedule
-from redraft.samplers.base import stretch, wanted
+from redraft.samplers.base import Looked, stretch, wanted
 from redraft.samplers.budgets import Remask
 from redraft.samplers.rules import Moment, Rates, Rule
 
@@ -34,11 +33,13 @@ ANCESTRAL = Rule(Remask())
 
 
 @dataclass(frozen=True)
-class UnmaskWalk(Rows):
+class UnmaskWalk(Looked):
     """A walk from masks to tokens.
 
+    `prediction` is kept after its step if the model has no time input, and is that of the tokens `seen`; `fresh` rows
+    were looked at since their last step.
+
     Attributes:
-        state: where the rows are.
         region: positions (B, R) that are walked: those whose level was above 0.
         block: which block each of them belongs to (B, R).
         top: level (B,) at the start.
@@ -48,11 +49,9 @@ class UnmaskWalk(Rows):
         confidence: log probability (B, R) that tokens had when they were revealed.
         remasked: how many tokens (B,) were masked again.
         settled: rows (B,) that have no mask left before their last step, and will have none.
-        seen: the tokens (B, R) that `prediction` is of, or None.
-        prediction: of the last evaluation, kept if the model has no time input.
+        seen: the tokens (B, R) that `prediction` is of, -1 where it is of none; None if there is no prediction.
     """
 
-    state: State
     region: Tensor
     block: Tensor
     top: Tensor
@@ -63,7 +62,6 @@ class UnmaskWalk(Rows):
     remasked: Tensor
     settled: Tensor
     seen: Tensor | None = None
-    prediction: Prediction | None = None
 
     @property
     def done(self) -> Tensor:
@@ -78,6 +76,14 @@ class UnmaskWalk(Rows):
     def level(self, ahead: int = 0) -> Tensor:
         """Level (B,) now, or `ahead` steps on, in this block."""
         return self.top * (1 - (self.step % self.per_block + ahead) / self.per_block.double())
+
+    def unseen(self) -> UnmaskWalk:
+        """The walk without a prediction."""
+        return replace(self, seen=None, prediction=None, fresh=None)
+
+    def _stale(self, known: Prediction) -> UnmaskWalk:
+        seen = torch.full_like(self.state.x, -1) if self.seen is None else self.seen
+        return replace(super()._stale(known), seen=seen)
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,7 @@ class Unmask:
 
     def look(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
         """The walk with the network's prediction for its state, which its next step then uses."""
-        return self._evaluated(model, walk)
+        return self._evaluated(model, walk, torch.ones_like(walk.settled))
 
     def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
         """One step of every row: the rows at their block's last step, inside the window and outside it in turn."""
@@ -240,17 +246,23 @@ class Unmask:
         clean = state.to(state.x, torch.zeros_like(state.t))
         return replace(walk, state=clean, step=walk.steps, top=torch.ones_like(walk.top))
 
-    def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
+    def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams, at: float = 0.0) -> UnmaskWalk:
         """The walk noised back up to `level`, or to the next level of its grid above."""
         if self.block:
             raise RedraftError("a walk in blocks cannot be taken up on its way: use block=None")
-        before = self.schedule.kept(self.level(walk))
+        here = (walk.steps * (1 - at / walk.top) - 1e-6).ceil().long()
+        here = torch.where(walk.settled, torch.maximum(here, walk.step), walk.step)
+        before = self.schedule.kept(walk.top * (1 - here / walk.steps.clamp_min(1)))
         step = (walk.steps * (1 - level / walk.top) + 1e-6).floor().long().clamp_min(0)
         back = replace(walk, step=step, settled=torch.zeros_like(walk.settled))
         kept = self.schedule.kept(back.level()) / before.clamp_min(1e-12)
         lost = walk.region & (streams.at(walk.state.origin).uniform(walk.region.shape[1:]) >= kept[:, None])
-        t = torch.where(walk.region, back.level()[:, None].to(walk.state.t), walk.state.t)
-        return replace(back, state=walk.state.to(walk.state.x.masked_fill(lost, model.process.mask), t))
+        x = walk.state.x.masked_fill(lost, model.process.mask)
+        if not self._revises():
+            back = replace(back, settled=~(walk.region & (x == model.process.mask)).any(1))
+        t = torch.where(back.done, 0.0, back.level())[:, None].to(walk.state.t)
+        back = replace(back, state=walk.state.to(x, torch.where(walk.region, t, walk.state.t)))
+        return back if self._reuses(model) else back.unseen()
 
     def _advance(self, model: Model, walk: UnmaskWalk, streams: Streams, kind: int) -> UnmaskWalk:
         """One step of rows that are all at their last step (2), inside the window (1) or outside it (0)."""
@@ -272,7 +284,7 @@ class Unmask:
         levels: tuple[Tensor, Tensor],
     ) -> UnmaskWalk:
         """Evaluate, choose, reveal and mask again, between two levels (B,)."""
-        walk = self._evaluated(model, walk)
+        walk = self._evaluated(model, walk, torch.zeros_like(walk.settled))
         assert walk.prediction is not None
         kept, kept_next = (self.schedule.kept(level)[:, None] for level in levels)
         active, mask = walk.active, model.process.mask
@@ -283,24 +295,23 @@ class Unmask:
         reveal, remask = rule(now)
         tokens, confidence = now.drawn(reveal)
         x = tokens.masked_fill(remask, mask)
-        state = walk.state.to(x, torch.where(walk.region, levels[1][:, None].to(walk.state.t), walk.state.t))
+        state = walk.state.to(x, torch.where(active, levels[1][:, None].to(walk.state.t), walk.state.t))
         walk = replace(walk, state=state, confidence=confidence, remasked=walk.remasked + remask.sum(1))
-        return walk if self._reuses(model) else replace(walk, seen=None, prediction=None)
+        return walk if self._reuses(model) else walk.unseen()
 
-    def _evaluated(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
-        """The walk with the network's prediction for its state; unchanged rows keep theirs."""
-        if walk.prediction is None or walk.seen is None:
-            return replace(walk, seen=walk.state.x, prediction=model.predict(walk.state))
-        changed = (walk.seen != walk.state.x).any(1)
-        if changed.all():
-            return replace(walk, seen=walk.state.x, prediction=model.predict(walk.state))
-        getattr(model, "credit", _nothing)(walk.state.problem[~changed])
+    def _evaluated(self, model: Model, walk: UnmaskWalk, fresh: Tensor) -> UnmaskWalk:
+        """The walk with the network's prediction for its state, `fresh` or used; unchanged rows keep theirs."""
         prediction = walk.prediction
-        if changed.any():
-            parts = Prediction.cat([prediction[~changed], model.predict(walk.state[changed])])
-            order = torch.cat([(~changed).nonzero()[:, 0], changed.nonzero()[:, 0]]).argsort()
-            prediction = parts[order]
-        return replace(walk, seen=walk.state.x, prediction=prediction)
+        if prediction is None or walk.seen is None or walk.fresh is None:
+            changed = torch.ones_like(fresh)
+        else:
+            changed = (walk.seen != walk.state.x).any(1)
+            getattr(model, "credit", _nothing)(walk.state.problem[~changed & ~walk.fresh])
+        if prediction is None or changed.all():
+            prediction = model.predict(walk.state)
+        elif changed.any():
+            prediction = prediction.put(changed, model.predict(walk.state[changed]))
+        return replace(walk, seen=walk.state.x, prediction=prediction, fresh=fresh)
 
     def _onward(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
         """One step on, or to the next block if this one has no mask left and is not revised any more."""
@@ -310,9 +321,10 @@ class Unmask:
             settled = ~(walk.region & masked).any(1)
             finished = ~(walk.active & masked).any(1) & ~settled
             step = torch.where(finished, (walk.step // walk.per_block + 1) * walk.per_block, step)
+        left = walk.active
         walk = replace(walk, step=step, settled=settled)
-        t = torch.where(walk.done[:, None] & walk.region, 0.0, walk.state.t)
-        return replace(walk, state=walk.state.to(walk.state.x, t))
+        left = (walk.region & walk.done[:, None]) | (left & ~walk.active)  # a block that ended early too
+        return replace(walk, state=walk.state.to(walk.state.x, walk.state.t.masked_fill(left, 0.0)))
 
     def _revises(self) -> bool:
         return bool(self.corrector) or self.rule.revises or self.outside.revises
