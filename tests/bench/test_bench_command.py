@@ -1,12 +1,13 @@
 """`redraft bench` from the command line: the shipped experiments at their smallest, the report, and what is refused."""
 
+import json
 import re
 import sys
 import types
 from pathlib import Path
 
 import pytest
-from grids import Failing, network, text
+from grids import Failing, contents, network, text
 
 from redraft.bench.experiment import SHIPPED
 from redraft.bench.local import Serial
@@ -165,9 +166,75 @@ def test_a_damaged_cell_is_named_and_made_again_once_deleted(grid, tmp_path, cap
     assert f"{path} is damaged: delete it" in capsys.readouterr().err
     path.unlink()
     assert run("resume", out) == 0
-    (out / "experiment.json").write_text("{}")
-    assert run("status", out) == 2
-    assert "holds no experiment" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["seconds.parquet", "candidates.parquet"])
+def test_of_a_cell_that_lacks_a_file_or_has_a_damaged_one_the_metrics_are_named(ending, grid, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("run", grid, "--out", out) == 0
+    before = contents(Store(out))
+    path = next((out / "cells").glob(f"*/*.{ending}"))
+    metrics = path.with_name(path.name.replace(ending, "parquet"))
+    if ending == "seconds.parquet":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:100])
+    assert run("report", out) == 2
+    said = capsys.readouterr().err
+    assert f"{metrics} is damaged: delete it and go on with `redraft bench resume`: " in said
+    assert (f"{path.name} is missing\n" in said) is (ending == "seconds.parquet")
+    metrics.unlink()
+    assert run("resume", out) == 0
+    assert contents(Store(out)) == before
+
+
+def test_a_damaged_experiment_is_named_and_the_same_command_mends_it(grid, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("run", grid, "--out", out) == 0
+    path, kept = out / "experiment.json", contents(Store(out))
+    whole = path.read_text()
+    damaged = f"{path} is damaged: delete it and start the same `redraft bench run` again; cells are kept"
+    for content in (whole[:100], "{}", "[]", whole.replace('"changes": []', '"changes": 5')):
+        path.write_text(content)
+        for command in (["status", out], ["resume", out], ["report", out], ["run", grid, "--out", out]):
+            capsys.readouterr()
+            assert run(*command) == 2
+            assert capsys.readouterr().err == f"redraft: {damaged}\n"
+    about = json.loads(whole)
+    for source, sentence in (
+        ({}, f"{damaged}: Experiment needs name, task, model, methods, problems, metrics"),
+        (about["source"] | {"methods": 5}, f"{damaged}: methods is 5: it must be a mapping"),
+        (about["source"] | {"task": "sudokutokens"}, f"{path}: unknown task 'sudokutokens'"),
+    ):
+        path.write_text(json.dumps(about | {"source": source}))
+        assert run("status", out) == 2
+        assert sentence in capsys.readouterr().err
+    path.unlink()
+    assert run("run", grid, "--out", out) == 0
+    assert "tiny: 20 of 20 cells done" in capsys.readouterr().out
+    assert path.read_text() == whole
+    assert contents(Store(out)) == kept
+
+
+class Interrupted(Serial):
+    """An executor during whose third cell someone presses Ctrl-C."""
+
+    def map(self, measure, cells):
+        for number, cell in enumerate(cells):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield measure(cell)
+
+
+def test_after_ctrl_c_it_says_how_to_go_on(grid, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(bench, "Serial", Interrupted)
+    assert run("run", grid, "--out", out) == 130
+    said = capsys.readouterr().err
+    assert f"what was finished is kept: the same command, or `redraft bench resume {out}`, goes on\n" in said
+    monkeypatch.setattr(bench, "Serial", Serial)
+    assert run("resume", out) == 0
+    assert "tiny: 2 of 20 cells done" in capsys.readouterr().out
 
 
 def test_a_tracker_that_is_not_installed_is_named(monkeypatch):

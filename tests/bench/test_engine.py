@@ -25,6 +25,22 @@ from redraft.bench.local import LOST, Pool, Serial
 from redraft.bench.store import Store
 from redraft.core.errors import RedraftError
 
+ENDED = """\
+from tqdm.auto import tqdm
+
+from redraft.bench.local import Pool
+
+
+def measure(cell):
+    return list(tqdm([cell], disable=True))[0]
+
+
+if __name__ == "__main__":
+    outcomes = Pool(1).map(measure, range(3))
+    print(next(outcomes) in range(3))
+    outcomes.close()
+"""
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -183,11 +199,21 @@ def test_a_pool_outlives_workers_that_are_killed(grid, whole, tmp_path):
     assert contents(ran(grid, tmp_path)[0]) == contents(whole[0])
 
 
+def test_a_pool_that_is_ended_early_leaves_no_semaphores(tmp_path):
+    script = tmp_path / "ended.py"
+    script.write_text(ENDED)
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert run.stdout == "True\n"
+    assert "leaked" not in run.stderr
+
+
 def test_a_metric_that_is_never_measured_ends_the_run_at_its_first_cell(grid, tmp_path):
     misspelt = replace(grid, metrics={"vald": "max"})
     with pytest.raises(RedraftError, match="unknown metric 'vald'; did you mean 'valid'"):
         ran(misspelt, tmp_path)
     assert len(Store(tmp_path).held()[0]) == 1
+    with pytest.raises(RedraftError, match="unknown metric 'nfe'; known: givens_kept, .*, valid, violations$"):
+        ran(replace(grid, metrics={"nfe": "min"}), tmp_path)
 
 
 def test_a_method_that_says_nothing_of_its_verifier_gets_it(grid):

@@ -134,6 +134,54 @@ def test_what_is_wrong_is_said_in_one_sentence_with_its_line(old, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+REFUSED = [
+    ("valid: max", "nfe: min", "grid.yaml:9: 'nfe' is no metric: name those of the task, or score"),
+    ("{violations: min, valid: max}", "seconds", "grid.yaml:9: 'seconds' is no metric"),
+    ("{violations: min, valid: max}", "[violations, valid]", "grid.yaml:9: metrics is ['violations', 'valid']"),
+    ("[4, 16]", "[0, 16]", "grid.yaml:10: budgets has 0: each must be more than 0, and finite"),
+    ("[4, 16]", "[4, -5]", "grid.yaml:10: budgets has -5: each"),
+    ("[4, 16]", f"[{10**400}]", "each must be more than 0, and finite"),
+    ("shard", "seconds: [1, -1]\nshard", "grid.yaml:7: seconds has -1.0: each must be more than 0, and finite"),
+    ("shard", "seconds: [.inf]\nshard", "grid.yaml:7: seconds has inf: each"),
+    ("shard", "seconds: [nan]\nshard", "grid.yaml:7: seconds has nan: each"),
+    ("name: tiny", "name: ''", "grid.yaml:1: name is '': it must be a word without slashes that begins with no dot"),
+    ("name: tiny", "name: ../../evil", "grid.yaml:1: name is '../../evil': it must be"),
+    ("name: tiny", "name: a/b", "grid.yaml:1: name is 'a/b': it must be"),
+    ("[0, 1]", "[0, 1, 0]", "grid.yaml:8: seeds has 0 twice"),
+    ("[0, 1]", f"[{2**63}]", f"grid.yaml:8: seeds has {2**63}: it must lie between -2**63 and 2**63"),
+    ("shard", "select: {seeds: [7, 7], metric: valid}\nshard", "grid.yaml:7: seeds has 7 twice"),
+    ("shard", "select: {seeds: [7], metric: valid, budget: 0}\nshard", "grid.yaml:7: budget is 0: it must be 1"),
+    ("verifier: violations", "verifier: {name: violations, foo: 1}",
+     "grid.yaml:5: unknown setting of verifier 'violations' 'foo'"),
+    ("{n: 4, sa", "{n: 4, verifier: {name: violations, foo: 1}, sa",
+     "grid.yaml:17: unknown setting of verifier 'violations' 'foo'"),
+    ("task: sudoku-tokens", "task: {name: sudoku, mnits: x}",
+     "grid.yaml:3: unknown setting of task 'sudoku' 'mnits'; did you mean 'mnist'?"),
+    ("model: MODEL", "model: [python, {name: sudoku-tokens, devise: cpu}]",
+     "grid.yaml:4: unknown setting of model 'sudoku-tokens' 'devise'; did you mean 'device'?"),
+    ("    method: generate\n    sampler: {preset: ancestral}\n    scale: {sampler.steps: [2, 4]}", "    5",
+     "grid.yaml:13: 'ancestral' must be a mapping of settings"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), REFUSED)
+def test_what_would_fail_every_cell_or_the_report_is_said_before_anything_runs(old, new, sentence, tmp_path):
+    assert old in TEXT
+    with pytest.raises(RedraftError) as caught:
+        experiment(tmp_path, TEXT.replace(old, new, 1).replace("MODEL", "sudoku-tokens"))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_that_are_known_and_the_largest_seed_are_taken(tmp_path):
+    model = "{name: sudoku-tokens, device: cpu, compile: false}"
+    words = TEXT.replace("MODEL", model).replace("[0, 1]", f"[{2**63 - 1}, -1]")
+    task = words.replace("task: sudoku-tokens", "task: {name: sudoku-tokens}")
+    found = experiment(tmp_path, task.replace("verifier: violations", "verifier: {name: clip, device: cpu}"))
+    assert found.verifier.settings == {"device": "cpu"}
+    assert found.seeds == (2**63 - 1, -1)
+
+
 def test_settings_that_differ_inside_a_mapping_have_names_of_their_own(tmp_path):
     grid = Map({"sampler": [{"type": "parallel", "steps": 1}, {"type": "parallel", "steps": 8}]}, {})
     found = spread("m", Map({"method": "generate", "grid": grid}, {}), Map({"methods": {}}, {}))

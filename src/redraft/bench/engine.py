@@ -20,6 +20,7 @@ from redraft.bench.store import Store
 from redraft.bench.track import Sink
 from redraft.core.errors import unknown
 from redraft.core.state import Draft
+from redraft.core.trace import OWN
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,10 @@ def _spend(
 
 def _named(experiment: Experiment, outcome: Outcome) -> None:
     """Stop at the first cell that shows that a metric to report is never measured."""
+    known = [name for name in outcome.summary if name not in OWN]
     for name in experiment.metrics:
-        if outcome.summary and name not in outcome.summary:
-            raise wrong(experiment.metrics, name, str(unknown("metric", name, outcome.summary)))
+        if outcome.summary and name not in known:
+            raise wrong(experiment.metrics, name, str(unknown("metric", name, known)))
 
 
 def _logged(sink: Sink, outcome: Outcome) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,12 +15,14 @@ from typing import Any, Literal, Self
 
 from redraft.bench.build import call
 from redraft.bench.plain import Map, canonical, merged, read, stray, wrong
-from redraft.core.errors import unknown
-from redraft.core.registry import METHODS, MODELS, TASKS, VERIFIERS
+from redraft.core.errors import RedraftError, check_settings, unknown
+from redraft.core.registry import METHODS, MODELS, TASKS, VERIFIERS, Registry
 from redraft.core.result import described
+from redraft.core.trace import OWN as COLUMNS
 
 SHIPPED = Path(__file__).parent / "experiments"
 OWN = ("method", "grid", "scale", "verifier", "budget")  # keys of an entry that are not the method's settings
+OF_MODELS = ("device", "compile")  # settings of models that ship
 Goal = Literal["max", "min"]
 
 
@@ -212,9 +215,10 @@ def checked(found: Map) -> Experiment:
     Raises:
         RedraftError: the first thing that is wrong, with its line.
     """
-    for key in ("model", "metrics"):
-        if key in found and not isinstance(found[key], list if key == "model" else dict):
-            found[key] = [found[key]] if key == "model" else {str(found[key]): "max"}
+    if "model" in found and not isinstance(found["model"], list):
+        found["model"] = [found["model"]]
+    if isinstance(metric := found.get("metrics"), str):
+        found["metrics"] = Map({metric: "max"}, {metric: found.places.get("metrics", "")})
     experiment: Experiment = call(Experiment, found)
     _names(experiment, found)
     for label, entry in experiment.methods.items():
@@ -229,13 +233,11 @@ def checked(found: Map) -> Experiment:
 
 
 def _names(experiment: Experiment, found: Map) -> None:
-    if experiment.task.name not in TASKS:
-        raise wrong(found, "task", str(unknown("task", experiment.task.name, TASKS)))
-    for spec in experiment.model:
-        if spec.name not in MODELS and "/" not in spec.name and not Path(spec.name).is_dir():
-            raise wrong(found, "model", str(unknown("model", spec.name, MODELS)))
-    if experiment.verifier and experiment.verifier.name not in VERIFIERS:
-        raise wrong(found, "verifier", str(unknown("verifier", experiment.verifier.name, VERIFIERS)))
+    _found(TASKS, experiment.task, found, "task")
+    for spec, given in zip(experiment.model, found["model"], strict=True):
+        _model(spec, given, found)
+    if experiment.verifier:
+        _found(VERIFIERS, experiment.verifier, found, "verifier")
     known = inspect.signature(TASKS[experiment.task.name].problems).parameters
     for given in (experiment.problems, experiment.select.problems if experiment.select else {}):
         for key in given:
@@ -252,15 +254,45 @@ def _names(experiment: Experiment, found: Map) -> None:
     for name, goal in experiment.metrics.items():
         if goal not in ("max", "min"):
             raise wrong(experiment.metrics, name, f"the goal of {name!r} is {goal!r}: use max or min")
+        if name in COLUMNS:
+            raise wrong(experiment.metrics, name, f"{name!r} is no metric: name those of the task, or score")
     _labels(experiment, found)
+    _numbers(experiment, found)
+
+
+def _found(registry: Registry, spec: Spec, holder: dict[str, Any], key: str) -> None:
+    """Raise unless the `registry` has what `holder[key]` names, and that takes its settings."""
+    if spec.name not in registry:
+        raise wrong(holder, key, str(unknown(registry.kind, spec.name, registry)))
+    for setting in spec.settings:
+        try:
+            check_settings(f"{registry.kind} {spec.name!r}", registry[spec.name], [setting])
+        except RedraftError as error:
+            raise wrong(holder[key], setting, str(error)) from error
+
+
+def _model(spec: Spec, given: Any, found: Map) -> None:
+    """Raise unless there may be such a model; settings of others than those that ship are seen when they are loaded."""
+    if Path(spec.name).is_dir():
+        return
+    if spec.name not in MODELS:
+        if "/" not in spec.name:
+            raise wrong(found, "model", str(unknown("model", spec.name, MODELS)))
+        return
+    for setting in spec.settings:
+        if setting not in OF_MODELS:
+            raise stray(given, setting, OF_MODELS, f"setting of model {spec.name!r}")
 
 
 def _labels(experiment: Experiment, found: Map) -> None:
+    name = experiment.name
+    if not name.strip() or name.startswith(".") or "/" in name or "\\" in name:  # it becomes a folder's
+        raise wrong(found, "name", f"name is {name!r}: it must be a word without slashes that begins with no dot")
     if experiment.shard < 1 or not experiment.seeds:
         raise wrong(found, "shard", "shard must be 1 or more, and seeds name one or more")
-    for name in ("model", "metrics"):
-        if not getattr(experiment, name):
-            raise wrong(found, name, f"{name} must name one or more")
+    for key in ("model", "metrics"):
+        if not getattr(experiment, key):
+            raise wrong(found, key, f"{key} must name one or more")
     if experiment.media < 0:
         raise wrong(found, "media", f"media is {experiment.media}: it must be 0 or more")
     labels = [label for label, entry in experiment.methods.items() if entry is not None]
@@ -270,7 +302,8 @@ def _labels(experiment: Experiment, found: Map) -> None:
         raise wrong(found, "baseline", str(unknown("method", experiment.baseline, labels)))
     select = experiment.select
     if select is None:
-        if experiment.baseline is not None and experiment.methods[experiment.baseline].get("grid"):
+        entry = None if experiment.baseline is None else experiment.methods[experiment.baseline]
+        if isinstance(entry, dict) and entry.get("grid"):
             raise wrong(found, "baseline", "a baseline with a grid needs `select`, which chooses one of its settings")
         return
     if not select.seeds:
@@ -281,6 +314,27 @@ def _labels(experiment: Experiment, found: Map) -> None:
     same = {**experiment.problems, **select.problems, "n": 0} == {**experiment.problems, "n": 0}
     if shared and same:
         raise wrong(found["select"], "seeds", f"seed {min(shared)} both selects and reports: use others, or `problems`")
+
+
+def _numbers(experiment: Experiment, found: Map) -> None:
+    for key in ("budgets", "seconds"):
+        for given in getattr(experiment, key):
+            if not 0 < given <= sys.float_info.max:
+                raise wrong(found, key, f"{key} has {given}: each must be more than 0, and finite")
+    _seeds(experiment.seeds, found)
+    select = experiment.select
+    if select:
+        _seeds(select.seeds, found["select"])
+        if select.budget is not None and select.budget < 1:
+            raise wrong(found["select"], "budget", f"budget is {select.budget}: it must be 1 or more")
+
+
+def _seeds(seeds: tuple[int, ...], holder: dict[str, Any]) -> None:
+    for place, seed in enumerate(seeds):
+        if seed in seeds[:place]:
+            raise wrong(holder, "seeds", f"seeds has {seed} twice")
+        if abs(seed) >= 2**63:
+            raise wrong(holder, "seeds", f"seeds has {seed}: it must lie between -2**63 and 2**63")
 
 
 def spread(label: str, entry: Any, found: Map) -> Iterator[Setting]:
@@ -313,8 +367,7 @@ def _own_verifier(entry: dict[str, Any]) -> dict[str, Any] | None:
     if not entry.get("verifier"):
         return None
     own = Spec.parsed(entry, "verifier")
-    if own.name not in VERIFIERS:
-        raise wrong(entry, "verifier", str(unknown("verifier", own.name, VERIFIERS)))
+    _found(VERIFIERS, own, entry, "verifier")
     return own.plain()
 
 

@@ -15,6 +15,8 @@ from itertools import islice
 from multiprocessing import connection
 from typing import Protocol
 
+from tqdm import tqdm
+
 from redraft.bench.cell import Measure, Outcome
 from redraft.bench.experiment import Cell
 
@@ -108,6 +110,7 @@ def _lost(future: Future[Outcome]) -> bool:
 def _begin() -> None:
     """Leave Ctrl-C to the parent, and end when it ends, even by a kill."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a worker that is ended would leave behind
     threading.Thread(target=_follow, daemon=True).start()
 
 

@@ -43,6 +43,8 @@ NAMES: dict[str, Callable[[Cell], str]] = {
     "point": lambda cell: cell.point,
 }
 TABLES = {"rows": "parquet"} | {name: f"{name}.parquet" for name in ("seconds", "candidates", "samples")}
+ALWAYS = ("rows", "seconds")  # tables that every cell has
+ABOUT = {"name": str, "size": str, "source": dict, "changes": list, "versions": dict, "weights": dict}
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,19 @@ class Store:
             RedraftError: there is none, or it is damaged.
         """
         try:
-            about = dict(json.loads((self.folder / "experiment.json").read_text()))
-            return {key: about[key] for key in ("name", "size", "source", "changes", "versions", "weights")}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            about = json.loads((self.folder / "experiment.json").read_text())
+            return {key: _of(kind, about[key]) for key, kind in ABOUT.items()}
+        except OSError as error:
             raise RedraftError(f"{self.folder} holds no experiment: give the folder of `redraft bench run`") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise self.damaged() from error
+
+    def damaged(self) -> RedraftError:
+        """The error for an experiment.json that does not say what is run."""
+        return RedraftError(
+            f"{self.folder / 'experiment.json'} is damaged: delete it and start the same `redraft bench run` again; "
+            "cells are kept"
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -155,13 +166,29 @@ class Store:
             yield
 
     def read(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:
-        """All rows of those of the cells that are done; each row says whose it is."""
+        """All rows of those of the cells that are done; each row says whose it is.
+
+        Raises:
+            RedraftError: a file is damaged, or has gone though its cell is done.
+        """
         done, _ = self.held()
         found = {}
         for name, ending in TABLES.items():
-            paths = [(cell, self.path(cell.id, ending)) for cell in cells if cell.id in done]
-            found[name] = _joined([(cell, _whole(path)) for cell, path in paths if path.exists()])
+            mine = [cell for cell in cells if cell.id in done]
+            kept = [c for c in mine if name in ALWAYS or self.path(c.id, ending).exists()]
+            found[name] = _joined([(cell, self._whole(cell.id, ending)) for cell in kept])
         return found
+
+    def _whole(self, cell: str, ending: str) -> pa.Table:
+        """A table of a cell; of a damaged one the metrics' file is named: it is what makes the cell done."""
+        path, metrics = self.path(cell, ending), self.path(cell, TABLES["rows"])
+        try:
+            return pq.ParquetFile(path).read(use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            why = f"{path.name} is missing" if isinstance(error, FileNotFoundError) else said(error)
+            raise RedraftError(
+                f"{metrics} is damaged: delete it and go on with `redraft bench resume`: {why}"
+            ) from error
 
     def compact(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:
         """What `read` gives, written into one file each as well."""
@@ -197,13 +224,10 @@ def _files(folder: Path) -> Iterator[str]:
             yield from (entry.name for entry in os.scandir(shard.path))
 
 
-def _whole(path: Path) -> pa.Table:
-    try:
-        return pq.ParquetFile(path).read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise RedraftError(
-            f"{path} is damaged: delete it and go on with `redraft bench resume`: {said(error)}"
-        ) from error
+def _of(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
 
 
 def _json(about: dict[str, Any]) -> bytes:

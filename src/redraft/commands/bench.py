@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from redraft.bench import engine
+from redraft.bench.build import call
 from redraft.bench.experiment import Experiment, checked, load, outlook
 from redraft.bench.local import Executor, Pool, Serial
 from redraft.bench.plain import Map
@@ -140,11 +142,18 @@ def _go(experiment: Experiment, store: Store, size: str, options: Options) -> St
     sink = tracker(options.track, experiment.name) if options.track else None
     with store.locked():
         store.open(experiment, size, options.force)
-    now = engine.run(experiment, store, executor, options.threads, sink)
-    _told(now, store)
-    if now.done:
-        report(experiment, store)
-        print(f"report: {store.folder / 'index.html'}")
+    try:
+        now = engine.run(experiment, store, executor, options.threads, sink)
+        _told(now, store)
+        if now.done:
+            report(experiment, store)
+            print(f"report: {store.folder / 'index.html'}")
+    except KeyboardInterrupt:
+        print(
+            f"redraft: what was finished is kept: the same command, or `redraft bench resume {store.folder}`, goes on",
+            file=sys.stderr,
+        )
+        raise
     return now
 
 
@@ -166,4 +175,13 @@ def _told(now: Status, store: Store) -> None:
 
 
 def _stored(store: Store) -> Experiment:
-    return checked(Map(store.about()["source"], {}))
+    """What the folder says is run; an error names the file."""
+    source = store.about()["source"]
+    try:
+        call(Experiment, source)
+    except RedraftError as error:
+        raise RedraftError(f"{store.damaged()}: {error}") from error
+    try:
+        return checked(Map(source, {}))
+    except RedraftError as error:
+        raise RedraftError(f"{store.folder / 'experiment.json'}: {error}") from error
