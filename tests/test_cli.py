@@ -7,6 +7,7 @@ import torch
 import redraft
 from redraft.cli import COMMANDS, first_line, main
 from redraft.commands.demo import Demo
+from redraft.commands.sample import task_of
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
 from redraft.models.nets.board import BoardNet
 from redraft.models.weights import save_network
@@ -119,6 +120,9 @@ def test_sample_without_options_of_its_method_takes_the_defaults(tiny, monkeypat
         (["sample", "--model", "TINY", "--difficulty", "hart"], "did you mean 'hard'?"),
         (["sample", "--task", "digits", "--difficulty", "hard"], "the task 'digits' knows no difficulty"),
         (["sample", "--model", "TINY", "--budget", "1"], "too small"),
+        (["sample", "--n", "99999999999"], "n is 99999999999: ask for a whole number of problems"),
+        (["sample", "--model", ""], "the model has no name: give a name, folder, hub id or pipeline"),
+        (["sample", "--model", "gpt2"], "unknown model 'gpt2'; known: .*; a hub id has the form owner/name"),
         (["train", "sudoku", "--preset", "tpu"], "unknown preset"),
         (["demo", "--model", "TINY", "--out", "FILE/below"], "cannot be written"),
         (["sample", "--model", "TINY", "--out", "FILE/below"], "cannot be written"),
@@ -129,9 +133,29 @@ def test_what_a_user_can_mend_is_one_sentence(tiny, tmp_path, monkeypatch, capsy
     Path("FILE").touch()
     assert main([tiny if word == "TINY" else word for word in argv]) == 2
     captured = capsys.readouterr()
-    assert sentence in captured.err
+    assert sentence in captured.err or re.search(sentence, captured.err)
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("given", [5, None, ["python"], 2.5, redraft.IPR, {}])
+def test_what_can_be_no_model_says_what_to_give(given):
+    with pytest.raises(redraft.RedraftError, match="is no model: give a name, folder, hub id or pipeline"):
+        redraft.load_model(given)
+
+
+def test_the_task_is_the_one_of_the_model_s_name_unless_given(tiny, tmp_path, capsys):
+    assert main(["sample", "--model", "sudoku-tokens", "--n", "1", "--difficulty", "easy", "generate"]) == 0
+    assert "violations" in capsys.readouterr().out
+    assert main(["sample", "--model", "python", "--n", "1", "generate"]) == 0
+    assert "repetition" in capsys.readouterr().out
+    assert main(["sample", "--model", "python", "--task", "sudoku", "--n", "1", "generate"]) == 2
+    assert "but 'python' works on (64,)" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text('{"model": "digits"}')
+    named = {"python": "python", "markov": "markov", str(tmp_path): "digits", tiny: "sudoku", "owner/name": "sudoku"}
+    (tmp_path / "empty").mkdir()
+    named[str(tmp_path / "empty")] = "sudoku"
+    assert {model: task_of(model) for model in named} == named
 
 
 def test_list_names_everything(capsys):

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -22,6 +24,18 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     assert eval(ledger)["spent"]["critic"] > 0
     exec(compile(verified, "README.md", "exec"), names)
     assert capsys.readouterr().out.count("tensor(") == 2
+
+
+def test_parts_of_one_s_own_are_what_the_guide_says(capsys):
+    page = (ROOT / "docs" / "own_parts.md").read_text()
+    blocks, names = re.findall(r"```python\n(.*?)```", page, re.DOTALL), {"__name__": "own_parts"}
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, "own_parts.md", "exec"), names)
+    drawn, best = map(float, re.findall(r"tensor\(([^,)]+)", capsys.readouterr().out))
+    assert best > drawn
+    groups = {name for _, name in re.findall(r'(entry-points\.")(redraft\.\w+)"', page)}
+    assert groups == {f"redraft.{each.kind}s" for each in (MODELS, TASKS, VERIFIERS, METHODS, SAMPLERS)}
 
 
 def test_the_tables_are_what_the_stored_rows_say():

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import looks
+import numpy as np
 import pipelines
 import pytest
 import torch
@@ -104,7 +105,6 @@ def test_a_prompt_is_searched_for_and_shown(folder, tmp_path, capsys):
 
 
 def red_and_bright(path):
-    import numpy as np
     from PIL import Image
 
     with Image.open(path) as image:
@@ -200,8 +200,8 @@ def told(argv, pipe):
     """Search slowly, and tell of every draft that is on disk."""
     save = Checkpoint.save
 
-    def saved(self, session):
-        save(self, session)
+    def saved(self, session, **how):
+        save(self, session, **how)
         pipe.send(session.draft.number)
         time.sleep(0.05)
 
@@ -294,6 +294,9 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(folder, tmp_path, loaded,
         (["--prompt", "a", "--method", "zero-order", "--settings", "neighbours=null"], "neighbours is None: it must"),
         (["--prompt", "a", "--verifier-options", '{"brigth": {}}'], "--verifier-options 'brigth'; did you mean 'brig"),
         (["--prompt", "a", "--verifier-options", '{"bright": {"facto": 2}}'], "'facto'; did you mean 'factor'"),
+        (["--prompt", "a", "--verifier-options", '{"failing": {}}'], "settings of 'failing', which no --verifier or"),
+        (["--prompt", "a", "--verifier", "bright:0"], "'bright:0' gives no verifier a weight"),
+        (["--prompt", "a", "--verifier", "bright:0,failing:-0"], "gives no verifier a weight, so that all pictures"),
         (["--prompt", "a", "--verifier-options", "{"], "--verifier-options is neither JSON by verifier nor a file"),
         (["--prompt", "a", "--verifier-options", '{"bright": 3}'], "--verifier-options is neither JSON"),
         (["--prompt", "a", "--out", "FILE/below"], "cannot be written"),
@@ -307,6 +310,59 @@ def test_what_a_user_can_mend_is_one_sentence(folder, tmp_path, loaded, monkeypa
     captured = capsys.readouterr()
     assert words in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--height", "7"], "height is given without width, and pipelines may then draw at their own size"),
+        (["--width", "16"], "width is given without height"),
+        (["--height", "-8"], "height is -8: it must be a whole number of pixels, 1 or more"),
+        (["--height", "0", "--width", "16"], "height is 0: it must be"),
+        (["--height", "7", "--width", "7"], "cannot be called so"),
+        (["--guidance-scale", "nan"], "guidance_scale is nan: it must be finite"),
+        (["--guidance-scale", "inf"], "guidance_scale is inf: it must be finite"),
+    ],
+)
+def test_arguments_that_no_call_can_follow_are_one_sentence(folder, tmp_path, capsys, more, words):
+    assert main(arguments(folder, tmp_path, "--prompt", "a", *more)) == 2
+    *progress, sentence = capsys.readouterr().err.splitlines()
+    assert words in sentence
+    assert not any("redraft:" in line for line in progress)  # of loading
+
+
+@pytest.mark.parametrize("side", [0, 10**9, -8, 16.0, True])
+def test_a_side_alone_is_refused_in_python_too(folder, side):
+    with pytest.raises(RedraftError, match="height is "):
+        redraft.load_model(str(folder), "cpu", height=side)
+    with pytest.raises(RedraftError, match="width is "):
+        redraft.load_model(pipelines.made(pipelines.dit), width=side)
+
+
+def test_a_folder_names_the_argument_of_the_call_that_differs(folder, tmp_path, capsys):
+    first = ["--prompt", "a", "--height", "16", "--width", "16", "--guidance-scale", "2"]
+    assert main(arguments(folder, tmp_path, *first, budget=12)) == 0
+    for more, name in (
+        (["--height", "32"], "height"),
+        (["--guidance-scale", "3"], "guidance_scale"),
+        (["--guidance-scale", "1", "--batch", "1"], "guidance_scale"),  # which also halves what a candidate costs
+        (["--negative-prompt", "bad"], "negative_prompt"),
+    ):
+        assert main(arguments(folder, tmp_path, *first, *more, budget=12)) == 2
+        assert f"holds a search with another {name}: choose" in capsys.readouterr().err
+    assert main(arguments(folder, tmp_path, *first, budget=12)) == 0
+
+
+def test_a_folder_of_before_the_call_was_written_down_goes_on(folder, tmp_path, loaded, capsys):
+    more = ["--prompt", "a", "--height", "16", "--width", "16"]
+    assert main(arguments(folder, tmp_path, *more, budget=12)) == 0
+    path = tmp_path / "search.json"
+    settings = {name: value for name, value in json.loads(path.read_text()).items() if name not in ("height", "width")}
+    path.write_text(json.dumps(settings))
+    assert main(arguments(folder, tmp_path, *more, budget=12)) == 0
+    path.write_text(json.dumps(settings | {"weights": "0" * 12, "height": 16, "width": 16}))
+    assert main(arguments(folder, tmp_path, *more, budget=12)) == 2
+    assert "holds a search with another model or other arguments of its call: choose" in capsys.readouterr().err
 
 
 def test_a_folder_with_another_search_is_refused(folder, tmp_path, loaded, capsys):
@@ -364,9 +420,9 @@ def test_settings_that_fix_the_size_are_kept(folder, tmp_path, loaded):
 
 
 def test_options_reach_the_model(folder, tmp_path, loaded):
-    more = ["--prompt", "a", "--dtype", "float32", "--height", "16", "--negative-prompt", "bad"]
+    more = ["--prompt", "a", "--dtype", "float32", "--height", "16", "--width", "8", "--negative-prompt", "bad"]
     assert main(arguments(folder, tmp_path, *more, budget=12)) == 0
-    assert loaded == [(str(folder), {"dtype": "float32", "height": 16, "negative_prompt": "bad"})]
+    assert loaded == [(str(folder), {"dtype": "float32", "height": 16, "width": 8, "negative_prompt": "bad"})]
 
 
 def test_weights_are_all_or_none():
@@ -410,17 +466,11 @@ def test_the_example_of_the_guide_runs(folder, tmp_path, monkeypatch):
         assert here in example
         example = example.replace(here, there)
     names = {}
-    exec(compile(example.replace("rounds=8", "rounds=1").replace("(30)", "(2)"), "pipelines.md", "exec"), names)
-    pipeline = names["model"].pipeline
-    pipeline.set_progress_bar_config(disable=True)
-    own = pipeline(
-        "a red cube on a blue sphere",
-        latents=names["latents"],
-        guidance_scale=7.5,
-        num_inference_steps=2,
-        output_type="pt",
-    ).images
-    assert torch.allclose(own, names["pictures"], atol=1e-4)
+    assert "num_inference_steps=30" in example
+    example = example.replace("rounds=8", "rounds=1").replace("(30)", "(2)").replace("_steps=30", "_steps=2")
+    exec(compile(example, "pipelines.md", "exec"), names)
+    own = torch.tensor(np.array(names["same"])).permute(2, 0, 1) / 255
+    assert torch.allclose(own, names["pictures"][0], atol=0.6 / 255)
 
 
 def test_every_search_in_the_guide_is_one(monkeypatch):

@@ -4,15 +4,20 @@ import random
 import threading
 import time
 
+import numpy as np
 import pytest
+import tokens
 import torch
 from toys import Toy, toy_problems
 
 import redraft
 from redraft import Budget, Generate, RedraftError, Sequential
 from redraft.core import batched as module
-from redraft.core.counting import CountedVerifier
+from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.ledger import Ledger
+from redraft.core.state import Prediction
+from redraft.models.tokens import Convention
+from redraft.processes.mask import MaskDiffusion
 from redraft.verifiers import Batched, VerifierError
 
 
@@ -263,6 +268,12 @@ def test_what_is_no_number_names_its_sample(value):
         (None, "gave a NoneType, where numbers"),
         ("good", "gave a str, where numbers"),
         ({"score": 1}, "gave a dict, where numbers"),
+        (torch.full((4,), 1j), "gave a complex Tensor, where numbers are asked for"),
+        (np.full(4, 1j), "gave a complex ndarray, where numbers"),
+        ([np.complex64(1j), 1.0, 1.0, 1.0], "gave a complex list, where numbers"),
+        ([torch.tensor(1j)] * 4, "gave a complex list, where numbers"),
+        ([1j] * 4, "gave a complex list, where numbers"),
+        ([10**400] * 4, "gave a list, where numbers"),
     ],
 )
 def test_what_is_no_score_for_each_sample_is_one_sentence_and_not_tried_again(answer, sentence, waits):
@@ -270,6 +281,12 @@ def test_what_is_no_score_for_each_sample_is_one_sentence_and_not_tried_again(an
     with pytest.raises(RedraftError, match=sentence):
         Batched(lambda s, p: answer, retries=3)(samples, problems)
     assert not waits
+
+
+def test_an_error_of_several_lines_is_told_by_its_first():
+    samples, problems = some(1)
+    with pytest.raises(VerifierError, match=r"raised ValueError: no such word \(sample number 0, for problem 100\)$"):
+        Batched(Recorder(chokes_on(0.0, ValueError("no such word\n  at line 3\n"))))(samples, problems)
 
 
 def test_a_sentence_for_the_user_is_passed_on_at_once(waits):
@@ -460,3 +477,96 @@ def test_a_verifier_that_fails_in_a_run_is_one_sentence_and_a_checkpoint_goes_on
 def test_other_numbers_of_samples_and_problems_are_one_sentence(unique):
     with pytest.raises(RedraftError, match="there are 3 samples for 2 problems: give one for each"):
         Batched(total, unique=unique)(some(3)[0], some(2)[1])
+
+
+# ---- models of one's own
+
+
+class Own:
+    """A model of tokens 0 to 2 and the mask 3 that says what it is told to, unless it meets what it cannot read."""
+
+    name, shape, offers, graph = "own", (4,), frozenset({"regions", "tokens"}), None
+    process = MaskDiffusion(3)
+
+    def __init__(self, says, **more):
+        self.says, self.embed = says, torch.nn.Embedding(4, 1)
+        vars(self).update(more)
+
+    def predict(self, state):
+        self.embed(state.x)
+        return self.says(state)
+
+    def decode(self, x):
+        return x
+
+
+def logits(words, rows=2, regions=4):
+    return torch.zeros(rows, regions, words)
+
+
+def said_of(says, **more):
+    state = tokens.problems(2, x=torch.full((2, 4), 3)).state()
+    return CountedModel(Own(says, **more), Ledger(2)).predict(state)
+
+
+@pytest.mark.parametrize(
+    ("says", "sentence"),
+    [
+        (lambda state: logits(3), "'own' predicted Tensor: predict must give redraft's Prediction"),
+        (lambda state: None, "'own' predicted NoneType: predict must give"),
+        (lambda state: (state.x, logits(3)), "'own' predicted tuple: predict must give"),
+        (lambda state: Prediction(None), "'own' predicted one without clean values"),
+        (lambda state: Prediction(state.x), "'own' offers 'tokens' and predicted no logits"),
+        (lambda state: Prediction(state.x, logits=[1]), "'own' offers 'tokens' and predicted no logits"),
+        (
+            lambda state: Prediction(state.x, logits=logits(3, regions=5)),
+            r"logits of shape \(2, 5, 3\) for tokens of sh",
+        ),
+        (lambda state: Prediction(state.x, logits=logits(3, rows=1)), r"logits of shape \(1, 4, 3\) for tokens"),
+        (lambda state: Prediction(state.x, logits=logits(3)[0]), r"logits of shape \(4, 3\) for tokens"),
+        (lambda state: Prediction(state.x, logits=logits(0)), r"logits of shape \(2, 4, 0\) for tokens"),
+    ],
+)
+def test_what_is_no_prediction_is_one_sentence(says, sentence):
+    with pytest.raises(RedraftError, match=sentence):
+        said_of(says)
+
+
+def test_a_model_that_states_its_vocabulary_is_held_to_it():
+    def says(words):
+        return lambda state: Prediction(state.x, logits=logits(words))
+
+    with pytest.raises(RedraftError, match="'own' predicted logits of 5 words, and its vocabulary has 4"):
+        said_of(says(5), convention=Convention(4, 3))
+    for words in (2, 3, 4):  # logits may leave out what is never drawn
+        said_of(says(words), convention=Convention(4, 3))
+    said_of(says(5), convention=Convention(5, 3))  # the mask need not be the last
+
+
+def test_a_word_that_a_model_draws_and_cannot_read_is_one_sentence():
+    def says(state):
+        return Prediction(state.x, logits=logits(9, len(state)).index_fill(2, torch.tensor([8]), 50.0))
+
+    problems = tokens.problems(2, x=torch.full((2, 4), 3))
+    with pytest.raises(
+        RedraftError, match="'own' raised IndexError for the tokens 3 to 8: do its logits have more words"
+    ):
+        redraft.run(Generate(redraft.samplers.Unmask(steps=4)), Own(says), problems)
+
+
+def test_an_index_error_of_a_model_of_pictures_is_its_own_affair():
+    with pytest.raises(IndexError):
+        said_of(lambda state: [][0], offers=frozenset({"regions"}))
+
+
+def test_what_is_not_a_number_names_the_problem_by_its_id_where_that_is_known():
+    class Half(Toy):
+        def predict(self, state):
+            clean = super().predict(state).clean
+            return Prediction(torch.where(state.problem[:, None, None] == 1, torch.nan, clean))
+
+    problems = toy_problems([0, 0])
+    with pytest.raises(RedraftError, match="NaN or infinity .first for problem 101.$"):
+        CountedModel(Half(), Ledger(2), problems.ids).predict(problems.state())
+    with pytest.raises(RedraftError, match="NaN or infinity .first for problem number 1.$"):
+        CountedModel(Half(), Ledger(2)).predict(problems.state())

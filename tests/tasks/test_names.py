@@ -1,8 +1,12 @@
 """Unknown names of the Sudoku task suggest the nearest."""
 
+import numpy as np
 import pytest
+import torch
 
 from redraft import RedraftError, load_task, load_verifier
+
+NAMES = ["sudoku", "sudoku-tokens", "python", "digits", "markov"]
 
 
 @pytest.mark.parametrize(
@@ -10,7 +14,7 @@ from redraft import RedraftError, load_task, load_verifier
     [
         ({"difficulty": "herd"}, "unknown difficulty 'herd'; did you mean 'hard'"),
         ({"split": "tests"}, "unknown split 'tests'; did you mean 'test'"),
-        ({"n": 0}, "n is 0: ask for 1 puzzle or more"),
+        ({"n": 0}, "n is 0: ask for a whole number of problems from 1 to 16777215"),
     ],
 )
 def test_what_the_task_does_not_know_is_one_sentence(settings, message):
@@ -18,7 +22,21 @@ def test_what_the_task_does_not_know_is_one_sentence(settings, message):
         load_task("sudoku").problems(**{"n": 1} | settings)
 
 
-@pytest.mark.parametrize("name", ["sudoku", "sudoku-tokens", "python", "digits", "markov"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n", [2.5, "3", True, None, 0, -1, 2**24, 99_999_999_999])
+def test_what_is_no_number_of_problems_is_one_sentence(name, n):
+    """From 2**24 on a seed would have ids of the next one's."""
+    with pytest.raises(RedraftError, match=f"n is {n!r}: ask for a whole number of problems from 1 to 16777215"):
+        load_task(name).problems(n)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_number_of_problems_may_be_numpy_s(name):
+    few, many = (load_task(name).problems(n) for n in (np.int64(2), 2))
+    assert torch.equal(few.ids, many.ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("seed", [-1, 2**20])
 def test_seeds_whose_ids_would_be_another_s_are_refused(name, seed):
     with pytest.raises(RedraftError, match="it must lie in"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -12,7 +13,8 @@ import tyro
 import redraft
 from redraft.core.errors import RedraftError
 from redraft.core.files import prepare
-from redraft.core.registry import METHODS
+from redraft.core.registry import METHODS, TASKS
+from redraft.models.weights import read_config
 from redraft.report.statistics import student, wilson
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Sample:
     Attributes:
         method: how, with its own options; they come last.
         model: a name from `redraft list`, or a folder that `redraft train` wrote.
-        task: a name from `redraft list`.
+        task: a name from `redraft list`; the one of the model's name when not given, or else sudoku.
         verifier: a name from `redraft list`, for methods that take one.
         n: problems.
         seed: of the problems and of all randomness.
@@ -47,7 +49,7 @@ class Sample:
 
     method: Annotated[AnyMethod, tyro.conf.arg(name="")] = field(default_factory=redraft.IPR)
     model: str = "sudoku"
-    task: str = "sudoku"
+    task: str | None = None
     verifier: str | None = None
     n: int = 16
     seed: int = 0
@@ -62,9 +64,10 @@ class Sample:
     def run(self) -> Result:
         """Sample, save, print."""
         given = {name: value for name in ("mnist", "reader") if (value := getattr(self, name)) is not None}
-        task = redraft.load_task(self.task, **given)
+        name = self.task or task_of(self.model)
+        task = redraft.load_task(name, **given)
         if self.difficulty and "difficulty" not in inspect.signature(task.problems).parameters:
-            raise RedraftError(f"the task {self.task!r} knows no difficulty: leave --difficulty out")
+            raise RedraftError(f"the task {name!r} knows no difficulty: leave --difficulty out")
         model = redraft.load_model(self.model, self.device)
         if self.out:
             prepare(self.out)
@@ -89,6 +92,14 @@ class Sample:
         calls = f", {result.ledger.verifier_calls.double().mean():.0f} verifier calls" if verifier else ""
         print(f"{result.ledger.nfe.double().mean():.0f} NFE{calls} per problem, {result.seconds:.1f} seconds in all")
         return result
+
+
+def task_of(model: str) -> str:
+    """The task of a model's name, or of the name of what a folder holds; sudoku where there is none."""
+    if Path(model).is_dir():
+        with suppress(RedraftError):  # what the folder lacks is said when the model is loaded
+            model = str(read_config(Path(model)).get("model"))
+    return model if model in TASKS else "sudoku"
 
 
 def shown(model: Any, samples: Tensor) -> list[str]:

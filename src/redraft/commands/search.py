@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from redraft.core.result import Result
     from redraft.core.task import Problems
     from redraft.core.trace import Trace
+
+
+CALL = ("dtype", "guidance_scale", "negative_prompt", "height", "width")
+"""Settings of the model and of its call, which its digest tells apart but does not name."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ class Search:
         dtype: of the weights, such as 'bfloat16'.
         guidance_scale: of the pipeline's call; the pipeline's own when not given.
         negative_prompt: of the pipeline's call.
-        height: of the pictures in pixels.
-        width: of the pictures in pixels.
+        height: of the pictures in pixels, with width.
+        width: of the pictures in pixels, with height.
     """
 
     model: str
@@ -112,17 +116,19 @@ class Search:
         facts = {name: values[: self.limit] for name, values in found.facts.items()}
         return PromptSet(found.name, found.texts[: self.limit], facts)
 
+    def given(self) -> dict[str, Any]:
+        """What the model and its call are given, of `CALL`."""
+        return {name: value for name in CALL if (value := getattr(self, name)) is not None}
+
     def _begun(self, prompts: PromptSet, folder: Path) -> Hunt:
         """The search, with all that it needs."""
-        options = _options(self.verifier_options)
-        names = ("dtype", "guidance_scale", "negative_prompt", "height", "width")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        guide, parts, apart = guides(self.verifier, self.held_out)
+        options = _options(self.verifier_options, (*parts, *apart))
         sampler = redraft.Scheduled(self.steps)
         open_plan = plan(
             self.method, self.batch, self.settings, sampler=sampler, draft=redraft.Scheduled(max(1, self.steps // 4))
         )
-        guide, parts, apart = guides(self.verifier, self.held_out)
-        model = redraft.load_model(self.model, self.device, **given)
+        model = redraft.load_model(self.model, self.device, **self.given())
         if "schedule" not in model.offers:
             raise RedraftError(f"{self.model!r} is no pipeline of diffusers: use `redraft sample` for it")
         loaded = {name: redraft.load_verifier(name, None, model, **options.get(name, {})) for name in (*parts, *apart)}
@@ -140,7 +146,7 @@ def guides(verifier: str, apart: str | None) -> tuple[dict[str, float] | None, l
     """Weights by name, if there are any, the guides' names, and those held out.
 
     Raises:
-        RedraftError: no names, some with a weight and some without, or one name twice.
+        RedraftError: no names, some with a weight and some without, no weight but 0, or one name twice.
     """
     pairs = [name.strip().partition(":") for name in verifier.split(",") if name.strip()]
     names = [name for name, _, _ in pairs]
@@ -153,9 +159,12 @@ def guides(verifier: str, apart: str | None) -> tuple[dict[str, float] | None, l
     if not any(weights):
         return None, names, others
     try:
-        return {name: float(weight) for name, weight in zip(names, weights, strict=True)}, names, others
+        guide = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
     except ValueError as error:
         raise RedraftError(f"{verifier!r} gives no number for each verifier: as in clip:1,aesthetic:0.1") from error
+    if not any(guide.values()):
+        raise RedraftError(f"{verifier!r} gives no verifier a weight, so that all pictures score 0: weigh one by 1")
+    return guide, names, others
 
 
 def combined(weights: dict[str, float] | None, parts: dict[str, Any]) -> Any:
@@ -181,11 +190,11 @@ def problems_of(model: Any, prompts: PromptSet, place: int, images: int) -> Prob
     return replace(problems, ids=place * images + torch.arange(images), facts=problems.facts | facts)
 
 
-def _options(given: str | None) -> dict[str, dict[str, Any]]:
-    """Settings of verifiers by name.
+def _options(given: str | None, asked: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Settings of the verifiers `asked`, by name.
 
     Raises:
-        RedraftError: it is none, or of verifiers that there are not.
+        RedraftError: it is none, or of verifiers that there are not or that are not asked.
     """
     if given is None:
         return {}
@@ -198,6 +207,8 @@ def _options(given: str | None) -> dict[str, dict[str, Any]]:
     for name in found:
         if name not in VERIFIERS:
             raise unknown("verifier in --verifier-options", name, VERIFIERS)
+        if name not in asked:
+            raise RedraftError(f"--verifier-options has settings of {name!r}, which no --verifier or --held-out names")
     return dict(found)
 
 
@@ -281,10 +292,11 @@ class Hunt:
         return settings_of(self.method, self.model, budget, self.command.seed) | {
             "verifier": self.command.verifier,
             "held_out": self.command.held_out,
-            "verifier_options": _options(self.command.verifier_options),
+            "verifier_options": _options(self.command.verifier_options, self.verifiers),
             "n_images": self.command.n_images,
             "steps": self.command.steps,
             "prompts": f"{len(self.prompts)}, {hashlib.sha256(texts.encode()).hexdigest()[:12]}",
+            **self.command.given(),
         }
 
     def check(self) -> None:
@@ -298,8 +310,7 @@ class Hunt:
             write(path, (json.dumps(mine, indent=2) + "\n").encode())
             return
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            other = next((name for name in mine if there.get(name) != mine[name]), None)
+            other = differing(mine, json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, AttributeError):
             other = "form"
         if other:
@@ -423,6 +434,18 @@ class Hunt:
         gallery = Gallery(list(self.found()), len(self.prompts), self.roles, self.settings())
         if gallery.found:
             write(self.out / "index.html", gallery.page().encode())
+
+
+def differing(mine: dict[str, Any], there: dict[str, Any]) -> str | None:
+    """What sets two searches apart, by their settings; None if nothing does.
+
+    The digest of the weights covers the arguments of the model's call, so the one that differs is looked for then.
+    """
+    names = [name for name in mine if name not in CALL and there.get(name) != mine[name]]
+    if "weights" in names and "model" not in names:
+        names = [*(name for name in CALL if there.get(name) != mine.get(name)), *names]
+    found = next(iter(names), None)
+    return "model or other arguments of its call" if found == "weights" else found
 
 
 def last(trace: Trace, problem: int) -> dict[str, float]:

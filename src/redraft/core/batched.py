@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, said
 from redraft.core.memory import out_of_memory, release
 from redraft.core.task import Problems
 from redraft.core.verifier import Verifier, VerifierError, blames, trait
@@ -144,7 +144,9 @@ class _Call:
         else:
             return self._checked(given, rows), []
         if len(rows) == 1 or self.batched.relative:
-            raise self._error(f"raised {type(failure).__name__}: {failure}{self._hint(failure)}", rows) from failure
+            raise self._error(
+                f"raised {type(failure).__name__}: {said(failure)}{self._hint(failure)}", rows
+            ) from failure
         half = (len(rows) + 1) // 2
         if full:
             self._shrink(half)
@@ -191,9 +193,11 @@ class _Call:
 
     def _checked(self, given: Any, rows: Tensor) -> Tensor:
         """The answer as float64, if it is one."""
+        if _is_complex(given):
+            raise RedraftError(f"the verifier gave a complex {type(given).__name__}, where numbers are asked for")
         try:
             answer = torch.as_tensor(given, dtype=torch.float64, device=self.samples.device)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise RedraftError(f"the verifier gave a {type(given).__name__}, where numbers are asked for") from error
         wanted = (len(rows), *self.shape)
         if answer.shape != wanted:
@@ -214,6 +218,13 @@ class _Call:
         row = int(rows[0])
         several = f" on {len(rows)} samples from this one on" if len(rows) > 1 else ""
         return VerifierError(what + several, row, int(self.problems.ids[row]), self.samples[row])
+
+
+def _is_complex(given: Any) -> bool:
+    """Whether it has, or holds, complex numbers, of which torch would keep the real part."""
+    if isinstance(given, list | tuple):
+        return any(map(_is_complex, given))
+    return "complex" in str(getattr(given, "dtype", type(given).__name__))
 
 
 class _Hung(Exception):

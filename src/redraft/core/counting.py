@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.batched import Batched
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, said
 from redraft.core.ledger import Ledger
 from redraft.core.model import Model
 from redraft.core.state import Prediction, State
@@ -19,9 +19,12 @@ from redraft.core.task import Problems
 class CountedModel:
     """A model whose every `predict` is charged to its rows' problems; all else is the model's own."""
 
-    def __init__(self, model: Model, ledger: Ledger) -> None:
-        """Count `model` into `ledger`; a model whose rows cost more than one evaluation says so in `nfe_per_row`."""
-        self._model, self._ledger = model, ledger
+    def __init__(self, model: Model, ledger: Ledger, ids: Tensor | None = None) -> None:
+        """Count `model` into `ledger`; a model whose rows cost more than one evaluation says so in `nfe_per_row`.
+
+        Errors name a problem by its id if `ids` (P,) are given, by its number otherwise.
+        """
+        self._model, self._ledger, self._ids = model, ledger, ids
 
     def __getattr__(self, name: str) -> Any:
         """Whatever the model has."""
@@ -70,12 +73,14 @@ class CountedModel:
         return self._checked(state[first])[place]
 
     def _checked(self, state: State) -> Prediction:
-        prediction = self._model.predict(state)
+        prediction = self._predicted(state)
         if prediction.clean.shape != state.x.shape:
             raise RedraftError(
                 f"{self._model.name!r} predicted shape {tuple(prediction.clean.shape)} for values of shape "
                 f"{tuple(state.x.shape)}"
             )
+        if "tokens" in self._model.offers:
+            self._check_logits(prediction.logits, state.x)
         # a maximum over words is NaN if any is, and words that are never drawn are at -inf
         best = prediction.logits.amax(-1) if prediction.logits is not None else None
         for value in (prediction.clean, prediction.uncertainty, prediction.variance, best):
@@ -83,10 +88,47 @@ class CountedModel:
             if value is not None and not value.sum(dtype=torch.float64).isfinite():
                 bad = ~value.flatten(1).isfinite().all(1)
                 first = int(state.problem[bad][0])
+                which = f"number {first}" if self._ids is None else int(self._ids[first])
                 raise RedraftError(
-                    f"the network of {self._model.name!r} gave NaN or infinity (first for problem number {first})"
+                    f"the network of {self._model.name!r} gave NaN or infinity (first for problem {which})"
                 )
         return prediction
+
+    def _predicted(self, state: State) -> Prediction:
+        """What the model says, if it is a prediction."""
+        try:
+            prediction: Any = self._model.predict(state)
+        except IndexError as error:
+            if "tokens" not in self._model.offers:
+                raise
+            raise RedraftError(
+                f"{self._model.name!r} raised IndexError for the tokens {int(state.x.min())} to {int(state.x.max())}: "
+                f"do its logits have more words than it reads? ({said(error)})"
+            ) from error
+        clean = getattr(prediction, "clean", None)
+        if not isinstance(prediction, Prediction) or not isinstance(clean, Tensor):
+            given = "one without clean values" if isinstance(prediction, Prediction) else type(prediction).__name__
+            raise RedraftError(f"{self._model.name!r} predicted {given}: predict must give redraft's Prediction(clean)")
+        return prediction
+
+    def _check_logits(self, logits: Tensor | None, x: Tensor) -> None:
+        """Raise unless there are logits (B, R, V) for tokens (B, R), of words that the model reads.
+
+        A vocabulary may end with the mask or go on behind it, and logits may leave out what is never drawn: only a
+        model that states its vocabulary can be held to it here.
+        """
+        name, vocabulary = self._model.name, getattr(getattr(self._model, "convention", None), "vocabulary", None)
+        if not isinstance(logits, Tensor):
+            raise RedraftError(f"{name!r} offers 'tokens' and predicted no logits: give Prediction(clean, logits=...)")
+        if logits.ndim != 3 or logits.shape[:2] != x.shape or not logits.shape[2]:
+            raise RedraftError(
+                f"{name!r} predicted logits of shape {tuple(logits.shape)} for tokens of shape {tuple(x.shape)}: "
+                "one number for each word, at each token, is asked for"
+            )
+        if vocabulary is not None and logits.shape[2] > vocabulary:
+            raise RedraftError(
+                f"{name!r} predicted logits of {logits.shape[2]} words, and its vocabulary has {vocabulary}"
+            )
 
 
 def _sound(name: str, wrong: Tensor, x: Tensor) -> Tensor:

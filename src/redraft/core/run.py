@@ -249,7 +249,7 @@ class _Session:
 
     def spend(self, store: Checkpoint | None, bar: Any) -> None:
         """Make drafts until the method ends or no further one fits the budget."""
-        model = CountedModel(self.model, self.ledger)
+        model = CountedModel(self.model, self.ledger, self.problems.ids)
         verifier = CountedVerifier(self.verifier, self.problems, self.ledger) if self.verifier else None
         streams = Streams.root(self.seed, self.problems.ids.to(self.draft.state.x.device))
         fits = self._fits()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Protocol
@@ -41,6 +42,7 @@ class Problems(Rows):
 
 
 SEEDS = 2**20
+MOST = 2**24  # ids of a seed: a problem's number is the last 24 bits of its id
 
 
 def origin(split: int, seed: int) -> int:
@@ -52,6 +54,53 @@ def origin(split: int, seed: int) -> int:
     if not isinstance(seed, Integral) or not 0 <= seed < SEEDS:
         raise RedraftError(f"the problems' seed is {seed!r}: it must lie in [0, {SEEDS})")
     return split * SEEDS + seed
+
+
+def check_n(n: int) -> None:
+    """Raise unless `n` is a number of problems: a whole one, below that at which ids would be another seed's.
+
+    Raises:
+        RedraftError: it is not.
+    """
+    if not isinstance(n, Integral) or isinstance(n, bool) or not 1 <= n < MOST:
+        raise RedraftError(f"n is {n!r}: ask for a whole number of problems from 1 to {MOST - 1}")
+
+
+def check_samples(
+    samples: Tensor, problems: Problems, vocabulary: int | None = None, facts: Collection[str] = ()
+) -> None:
+    """Raise unless `samples` (P, ...) can be a task's: one for each problem, of the shape of its values.
+
+    Args:
+        samples: what is to be evaluated.
+        problems: what it is for.
+        vocabulary: of tasks whose samples are ids, how many there are, the mask's included.
+        facts: what the task needs to know of its problems.
+
+    Raises:
+        RedraftError: another number or another shape of samples, ids outside the vocabulary, or problems of another
+            task.
+    """
+    if not isinstance(samples, Tensor):
+        raise RedraftError(f"samples are a {type(samples).__name__}: give a tensor")
+    rows = len(samples) if samples.ndim else 0
+    if rows != len(problems.ids):
+        raise RedraftError(f"there are {rows} samples for {len(problems.ids)} problems: give one for each")
+    if missing := [name for name in facts if name not in problems.facts]:
+        raise RedraftError(f"the problems have no fact {missing[0]!r}: they are another task's")
+    if samples.shape != problems.x.shape:
+        wanted = tuple(problems.x.shape[1:])
+        raise RedraftError(f"samples have shape {tuple(samples.shape[1:])}, and the problems' values {wanted}")
+    if vocabulary is not None:
+        _check_ids(samples, vocabulary)
+
+
+def _check_ids(samples: Tensor, vocabulary: int) -> None:
+    if samples.is_floating_point() or samples.is_complex() or samples.dtype == torch.bool:
+        raise RedraftError(f"samples are of {samples.dtype}, where ids from 0 to {vocabulary - 1} are asked for")
+    outside = samples[(samples < 0) | (samples >= vocabulary)]
+    if len(outside):
+        raise RedraftError(f"samples hold the id {int(outside[0])}: ids lie in 0 to {vocabulary - 1}")
 
 
 class Task(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from redraft.core.registry import MODELS
 from redraft.models import hub, pipeline
 from redraft.models.adapters import sit
 from redraft.models.weights import SHIPPED, read_config
+
+ASKED = "give a name, folder, hub id or pipeline"
 
 
 def load_model(name: Any, device: str | None = None, compile: bool = False, **options: Any) -> Model:
@@ -27,10 +31,16 @@ def load_model(name: Any, device: str | None = None, compile: bool = False, **op
             and arguments of the pipeline's call, such as guidance_scale; of SiT see `redraft.models.adapters.sit.load`.
 
     Raises:
-        RedraftError: unknown name, a folder without a sound model, or whatever `redraft.models.hub.load` raises.
+        RedraftError: unknown name, a folder without a sound model, arguments of a call that no pipeline can follow, or
+            whatever `redraft.models.hub.load` raises.
     """
+    _check_call(options)
     if not isinstance(name, str | Path):
+        if isinstance(name, type) or not callable(name):
+            raise RedraftError(f"{_shown(name)} is no model: {ASKED}")
         return pipeline.adapt(name, device, compile, **options)
+    if not str(name).strip():
+        raise RedraftError(f"the model has no name: {ASKED}")
     if weights := sit.checkpoint(name):
         return sit.load(weights, device, compile, **options)
     name = str(name)
@@ -40,10 +50,47 @@ def load_model(name: Any, device: str | None = None, compile: bool = False, **op
     if options:
         raise RedraftError(f"{next(iter(options))} is an option of models of the Hugging Face hub, not of {name!r}")
     if not folder.is_dir():
-        MODELS[name]  # an unknown name ends here
+        _known(name)
         raise RedraftError(f"the weights of {name!r} are not installed in {SHIPPED}")
     kind = read_config(folder).get("model")
     if not kind:
         raise RedraftError(f"{folder} is not a model that can be sampled from")
     model: Model = MODELS[kind].load(folder, device, compile)
     return model
+
+
+def _shown(given: Any) -> str:
+    """What is no model, in a few words."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return repr(given) if isinstance(given, int | float | None) else f"a {type(given).__name__}"
+
+
+def _known(name: str) -> None:
+    """Raise unless there is a model called `name`.
+
+    Raises:
+        RedraftError: there is none; the nearest name is suggested.
+    """
+    try:
+        MODELS[name]
+    except RedraftError as error:
+        raise RedraftError(f"{error}; a hub id has the form owner/name") from error
+
+
+def _check_call(options: dict[str, Any]) -> None:
+    """Refuse arguments of a pipeline's call that it would put others in place of, without a word.
+
+    Raises:
+        RedraftError: height without width, or either that is no size; guidance that is not finite.
+    """
+    sides = {name: value for name in ("height", "width") if (value := options.get(name)) is not None}
+    for name, value in sides.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise RedraftError(f"{name} is {value!r}: it must be a whole number of pixels, 1 or more")
+    if len(sides) == 1:
+        one, other = (*sides, "width" if "height" in sides else "height")
+        raise RedraftError(f"{one} is given without {other}, and pipelines may then draw at their own size: give both")
+    scale = options.get("guidance_scale")
+    if isinstance(scale, Real) and not math.isfinite(scale):
+        raise RedraftError(f"guidance_scale is {scale}: it must be finite")

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, unknown
-from redraft.core.task import Problems, origin
+from redraft.core.errors import unknown
+from redraft.core.task import Problems, check_n, check_samples, origin
 from redraft.tasks.digits import load_digits
 from redraft.tasks.judges import features, load_judge, logits
 
@@ -42,12 +42,11 @@ class ClassDigits:
             split: 'train' or 'test': other problems, with other random streams.
 
         Raises:
-            RedraftError: unknown split, or no problem is asked for.
+            RedraftError: unknown split, or no number of problems.
         """
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
-        if n < 1:
-            raise RedraftError(f"n is {n}: ask for 1 digit or more")
+        check_n(n)
         ids = (origin(SPLITS[split], seed) << 24) + torch.arange(n)
         label = torch.cat([_ten(seed, split, number) for number in range(-(-n // CLASSES))])[:n]
         side = pictures(split, self.mnist).shape[-1]
@@ -60,7 +59,11 @@ class ClassDigits:
         Returns:
             right: the held-out judge reads the wanted digit; log_probability: nats that it gives to it; nearest: root
             mean square distance, a pixel, to the nearest training picture, small for copies.
+
+        Raises:
+            RedraftError: samples that are no pictures for these problems.
         """
+        check_samples(samples, problems, facts=("label",))
         label = problems.facts["label"]
         likely = self.read(samples).log_softmax(1)
         return {

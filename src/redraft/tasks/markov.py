@@ -13,7 +13,7 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.state import State
-from redraft.core.task import Problems, origin
+from redraft.core.task import Problems, check_n, check_samples, origin
 from redraft.models.tokens import Convention, TokenModel
 
 SPLITS = {"train": 0, "test": 1}
@@ -153,8 +153,7 @@ class Markov:
             raise RedraftError(f"given is {given}: it must lie in [0, 1]")
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
-        if n < 1:
-            raise RedraftError(f"n is {n}: ask for 1 problem or more")
+        check_n(n)
         ids = (((origin(SPLITS[split], seed) << 10) + round(1000 * given)) << 24) + torch.arange(n)
         rngs = [np.random.default_rng([seed, SPLITS[split], number]) for number in range(n)]
         x = torch.cat([self.chain.sample(1, int(rng.integers(2**62))) for rng in rngs])
@@ -166,7 +165,11 @@ class Markov:
 
         Returns:
             log_likelihood: nats, under the chain; -inf where a mask is left.
+
+        Raises:
+            RedraftError: samples that are no sequences for these problems.
         """
+        check_samples(samples, problems, self.states + 1)
         return {"log_likelihood": _likelihood(self.chain, samples.cpu())}
 
 

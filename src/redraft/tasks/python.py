@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, require, unknown
-from redraft.core.task import Problems, origin
-from redraft.models.characters import LENGTH, MASK, PAD, decode, encode
+from redraft.core.task import Problems, check_n, check_samples, origin
+from redraft.models.characters import LENGTH, MASK, PAD, VOCABULARY, decode, encode
 
 SHORTEST = 8
 SPLITS = {"train": 0, "test": 1}
@@ -157,8 +157,7 @@ class Python:
             raise unknown("kind", kind, KINDS)
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
-        if n < 1:
-            raise RedraftError(f"n is {n}: ask for 1 problem or more")
+        check_n(n)
         ids = ((origin(SPLITS[split], seed) * 2 + KINDS[kind]) << 24) + torch.arange(n)
         if kind == "unconditional":
             x, frozen = torch.zeros(n, LENGTH, dtype=torch.int64), torch.zeros(n, LENGTH, dtype=torch.bool)
@@ -185,7 +184,11 @@ class Python:
             autoregressive reference, the PAD that ends the text counted, NaN where there is no text; repetition: share
             of 4-grams of characters that the text had before; length: characters; exact: the line is the one that was
             broken (NaN unless infilling).
+
+        Raises:
+            RedraftError: samples that are no lines for these problems.
         """
+        check_samples(samples, problems, VOCABULARY, ("original", "infilling"))
         samples = samples.cpu()
         texts = decode(samples)
         exact = (samples == problems.facts["original"]).all(1).double()
@@ -199,7 +202,12 @@ class Python:
         } | ({} if wanted is None else {"of_kind": torch.tensor(wanted)})
 
     def evaluate_set(self, samples: Tensor, problems: Problems) -> dict[str, float]:
-        """The `diversity` of samples (P, 64); unless infilling also their `mauve` against 1,000 held-out lines."""
+        """The `diversity` of samples (P, 64); unless infilling also their `mauve` against 1,000 held-out lines.
+
+        Raises:
+            RedraftError: as for `evaluate`.
+        """
+        check_samples(samples, problems, VOCABULARY, ("infilling",))
         if problems.facts["infilling"].any():
             return diversity(samples)
         return diversity(samples) | {"mauve-like": frontier_area(self.features(samples), _held_out(self))}

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, unknown
-from redraft.core.task import Problems, origin
+from redraft.core.errors import unknown
+from redraft.core.task import Problems, check_n, check_samples, origin
 from redraft.tasks.boards import conflicts, corruption, dig, random_board, violations
 from redraft.tasks.glyphs import glyphs, load_reader
 
@@ -62,7 +62,11 @@ class Sudoku:
             valid: each row, column and box holds each digit once; solved: equals the solution (NaN where there may be
             more); givens_kept: given cells are unchanged; violations: sum over units and digits of |count - 1|;
             confidence: the reader's, in its least sure cell.
+
+        Raises:
+            RedraftError: samples that are no boards for these problems.
         """
+        check_samples(samples, problems, facts=("solution", "unique"))
         boards, confidence = self.read(samples)
         wrong = torch.from_numpy(violations(boards.numpy()))
         frozen = problems.frozen
@@ -111,14 +115,13 @@ def puzzles(n: int, seed: int, split: str, difficulty: str, swaps: int) -> Puzzl
     """`n` puzzles; number i follows from (seed, split, difficulty, i) alone. Arguments as for `Sudoku.problems`.
 
     Raises:
-        RedraftError: an unknown difficulty or split, or no puzzle is asked for.
+        RedraftError: an unknown difficulty or split, or no number of puzzles.
     """
     if difficulty not in KINDS:
         raise unknown("difficulty", difficulty, KINDS)
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    if n < 1:
-        raise RedraftError(f"n is {n}: ask for 1 puzzle or more")
+    check_n(n)
     ids = ((origin(SPLITS[split], seed) * len(KINDS) + KINDS.index(difficulty)) << 24) + torch.arange(n)
     made = [_puzzle(seed, split, difficulty, swaps, number) for number in range(n)]
     boards, given, order, uniform = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))

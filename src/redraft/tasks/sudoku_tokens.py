@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from redraft.core.task import Problems
+from redraft.core.task import Problems, check_samples
 from redraft.tasks.boards import conflicts, violations
 from redraft.tasks.sudoku import puzzles
 
@@ -54,7 +54,11 @@ class SudokuTokens:
             valid: each row, column and box holds each digit once; solved: equals the solution (NaN where there may be
             more); givens_kept: given cells are unchanged; violations: sum over units and digits of |count - 1|, where
             a mask is no digit.
+
+        Raises:
+            RedraftError: samples that are no boards for these problems.
         """
+        check_samples(samples, problems, VOCABULARY, ("solution", "unique"))
         samples = samples.cpu()
         wrong = torch.from_numpy(violations((samples + 1).numpy()))
         solved = (samples + 1 == problems.facts["solution"]).all(1).double()
@@ -70,7 +74,11 @@ class SudokuTokens:
 
         Returns:
             differ: share of the free cells, averaged over all such pairs; nothing if each problem has one sample.
+
+        Raises:
+            RedraftError: as for `evaluate`.
         """
+        check_samples(samples, problems, VOCABULARY)
         same = (problems.ids[:, None] == problems.ids).triu(1)
         one, other = same.nonzero(as_tuple=True)
         free = ~problems.frozen[one]

@@ -18,9 +18,10 @@ from redraft.samplers import Parallel
 from redraft.tasks.class_digits import ClassDigits, nearest, pictures
 from redraft.tasks.digits import distort, load_digits
 from redraft.training.judges import SOURCE
-from redraft.training.loop import Schedule, fit, settled, sizes
+from redraft.training.loop import Schedule, check, fit, settled, sizes
 
 HEUN = 10  # steps of the sampler that is evaluated
+FEWEST = 4  # digits that precision and recall take
 PRESETS = {"cpu": (20_000, 256), "gpu": (20_000, 1024), "smoke": (5, 16)}
 
 
@@ -38,7 +39,7 @@ class TrainDigits:
         distorted: share of the pictures that are distorted, of which the network is told.
         dropped: share of the labels that it is not told, for guidance.
         rate: peak learning rate.
-        evaluate: digits to draw and judge at the end; 0 for none.
+        evaluate: digits to draw and judge at the end, 4 or more; 0 for none.
         seed: of all randomness.
         device: such as 'cuda'; a GPU if there is one when not given.
         mnist: a folder with MNIST's files, or 'download'; scikit-learn's digits if not given.
@@ -63,6 +64,7 @@ class TrainDigits:
     def run(self) -> DigitNet:
         """Train, write the folder with weights and card."""
         steps, batch = sizes(PRESETS, self)
+        check(self, evaluate=FEWEST if self.evaluate > 0 else 0)
         return _Recipe(replace(self, steps=steps, batch=batch)).run()
 
 
@@ -74,7 +76,8 @@ class _Recipe:
         self.digits = load_digits("train", settings.mnist)
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
-            width = settings.width or (64 if self.digits.side < 16 else 512)
+            usual = 64 if self.digits.side < 16 else 512
+            width = usual if settings.width is None else settings.width
             net = DigitNet(self.digits.side**2, width, settings.layers)
         self.net = net.to(self.device)
 

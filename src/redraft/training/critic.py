@@ -32,7 +32,7 @@ from redraft.models.tokens import TokenModel
 from redraft.processes.categorical import Draw
 from redraft.tasks.load import load_task
 from redraft.training.judgement import Judgement
-from redraft.training.loop import Schedule, fit
+from redraft.training.loop import Schedule, check, fit, sizes
 
 PRESETS = {"cpu": (1_500, 32), "smoke": (20, 8)}
 LOWEST = 1e-3  # level of noise
@@ -288,23 +288,21 @@ class TrainCritic:
 
     def run(self) -> Trained:
         """Train, judge on the test split, print, write the folder with weights and card."""
-        if self.preset not in PRESETS:
-            raise RedraftError(f"unknown preset {self.preset!r}: use one of {', '.join(PRESETS)}")
-        if self.reads == "state" and (self.blocks or self.on_policy):
+        steps, batch = sizes(PRESETS, self)
+        if self.reads == "state" and (self.blocks is not None or self.on_policy):
             raise RedraftError(
                 "a critic that reads the state is a layer on the denoiser's pass: no blocks, no on_policy"
             )
-        steps, batch = PRESETS[self.preset]
-        settings = replace(self, steps=self.steps or steps, batch=self.batch or batch)
-        return settings._train()
+        check(self, evaluate=1)
+        return replace(self, steps=steps, batch=batch)._train()
 
     def _train(self) -> Trained:
         assert self.steps
         assert self.batch
+        lesson = Lesson(Draw(self.temperature, self.top_p), self.loss, self.on_policy, self.reveal)
         model = _denoiser(self.model, self.device)
         train, test = (self._data(model, *part) for part in ((self.rows, "train"), (self.evaluate, "test")))
         critic = self._start(model, train)
-        lesson = Lesson(Draw(self.temperature, self.top_p), self.loss, self.on_policy, self.reveal)
         schedule = Schedule(self.steps, self._rate, warmup=min(200, 1 + self.steps // 5))
         checkpoint = self.out / "checkpoint.safetensors"
         model = teach(model, critic, train, lesson, schedule, self.batch, self.seed, checkpoint)
@@ -316,7 +314,8 @@ class TrainCritic:
 
     @property
     def _rate(self) -> float:
-        return self.rate or (1e-3 if self.blocks else 1e-2)
+        usual = 1e-3 if self.blocks else 1e-2
+        return usual if self.rate is None else self.rate
 
     def _data(self, model: TokenModel, rows: int, split: str) -> Tensor:
         """Clean tokens (N, R) of the task."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from redraft.models.nets.judge import Judge
 from redraft.models.weights import save_network
 from redraft.tasks.digits import Digits, distort, load_digits
-from redraft.training.loop import Schedule, fit, sizes
+from redraft.training.loop import Schedule, check, fit, sizes
 
 PRESETS = {"cpu": (2_000, 64), "smoke": (5, 16)}
 SOURCE = {True: "MNIST (CC BY-SA 3.0)", False: "scikit-learn's copy of UCI's optical digits (CC BY 4.0)"}
@@ -39,7 +39,7 @@ class TrainDigitsJudges:
         preset: 'cpu' for one core (a minute), 'smoke' to try it.
         out: folder, with a folder for each judge.
         steps: optimiser steps of each, instead of the preset's.
-        batch: pictures a step, instead of the preset's.
+        batch: pictures a step, 2 or more, instead of the preset's.
         seed: of all randomness.
         mnist: a folder with MNIST's files, or 'download'; scikit-learn's digits if not given.
     """
@@ -54,6 +54,7 @@ class TrainDigitsJudges:
     def run(self) -> dict[str, Judge]:
         """Train all three, write their folders with weights and cards."""
         sizes(PRESETS, self)
+        check(self, batch=2)  # batch normalisation takes two
         digits = load_digits("train", self.mnist)
         first, second = digits[: len(digits) // 2], digits[len(digits) // 2 :]
         return {

@@ -14,7 +14,7 @@ from redraft.models.nets.kinds import LineKinds
 from redraft.models.reference import load_reference
 from redraft.models.weights import save_network
 from redraft.tasks.python import LINE_KINDS, kind_of, lines
-from redraft.training.loop import Schedule, fit
+from redraft.training.loop import Schedule, check, fit
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TrainPythonKinds:
         out: folder for the weights and their card.
         lines: training lines, drawn at random.
         steps: optimiser steps.
-        batch: lines a step.
+        batch: lines a step, 2 or more.
         seed: of all randomness.
     """
 
@@ -37,6 +37,7 @@ class TrainPythonKinds:
 
     def run(self) -> LineKinds:
         """Train, report the accuracy on lines of held-out modules, write the folder."""
+        check(self, batch=2)  # batch normalisation takes two
         (features, labels), held = (_read(split, self.lines, self.seed) for split in ("train", "test"))
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)

@@ -5,20 +5,35 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from redraft.core.errors import RedraftError, said, unknown
+from redraft.core.errors import RedraftError, check_range, said, unknown
+from redraft.core.files import prepare
 
 Loss = Callable[[int], dict[str, Tensor]]
+LEAST = {
+    "steps": 1, "batch": 1, "rows": 1, "lines": 1, "boards": 1, "width": 1, "depth": 1, "heads": 1, "layers": 1,
+    "passes": 1, "hidden": 1, "blocks": 1, "reveal": 1, "evaluate": 0, "iterations": 0, "guide": 0, "temperature": 0,
+    "seed": 0,
+}  # fmt: skip
+"""What a recipe's settings of these names are at least."""
+SHARES = {"distorted": 1, "dropped": 1, "mixed": 1}
+"""What shares are at most."""
 
 
 class Sized(Protocol):
@@ -46,7 +61,30 @@ def sizes(presets: dict[str, tuple[int, int]], settings: Sized) -> tuple[int, in
     if settings.preset not in presets:
         raise unknown("preset", settings.preset, presets)
     steps, batch = presets[settings.preset]
-    return settings.steps or steps, settings.batch or batch
+    return (
+        steps if settings.steps is None else settings.steps,
+        batch if settings.batch is None else settings.batch,
+    )
+
+
+def check(settings: Any, **least: int) -> None:
+    """See, before anything is prepared, that a recipe can be run: its sizes, its rate, its shares and its folder.
+
+    Args:
+        settings: of the recipe, a dataclass; what it lacks and what is None is not looked at.
+        least: settings that must be larger than `LEAST` says.
+
+    Raises:
+        RedraftError: a setting has no meaning, or the folder `out` cannot be written.
+    """
+    given = {name: value for name, value in vars(settings).items() if value is not None}
+    for name, bound in (LEAST | least).items():
+        if name in given and not given[name] >= bound:
+            raise RedraftError(f"{name} is {given[name]}: it must be {bound} or more")
+    if "rate" in given and not 0 < given["rate"] < inf:
+        raise RedraftError(f"rate is {given['rate']}: it must be above 0 and finite")
+    check_range(settings, **{name: most for name, most in SHARES.items() if name in given})
+    prepare(settings.out)
 
 
 def compiles() -> bool:
@@ -86,7 +124,8 @@ def fit(
     """Train `net` and return it with the averaged weights.
 
     `loss(step)` gives the terms of the loss, by name; all it draws must follow from the step's number, so that a run
-    that was stopped goes on as if it had not been.
+    that was stopped goes on as if it had not been. With a checkpoint, Ctrl-C first ends the step and saves it, unless
+    it is the first step, which may wait for a compiler; a second one interrupts at once.
 
     Args:
         net: trained in place.
@@ -97,15 +136,19 @@ def fit(
         about: settings, whose `repr` tells a checkpoint of other training apart.
 
     Raises:
-        RedraftError: the checkpoint is damaged or of other training, or the loss is not finite.
+        RedraftError: the checkpoint cannot be written, is damaged or of other training, or the loss is not finite.
+        KeyboardInterrupt: after Ctrl-C.
     """
+    if checkpoint:
+        prepare(checkpoint.parent)
     told = f"{schedule} {about!r}"
     optimizer = torch.optim.AdamW(net.parameters(), schedule.rate, betas=(0.9, 0.98), weight_decay=0.01)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
     first = _resume(net, optimizer, average, checkpoint, told)
-    with tqdm(total=schedule.steps, initial=first, desc=title, dynamic_ncols=True) as bar:
-        saved = bar.format_dict["elapsed"]
-        shown: dict[str, float] = {}
+    bar = tqdm(total=schedule.steps, initial=first, desc=title, dynamic_ncols=True)
+    shown: dict[str, float] = {}
+    saved = time.monotonic()
+    with bar, _held(lambda: bool(checkpoint and shown)) as asked:
         for step in range(first, schedule.steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate_at(step)
@@ -122,10 +165,13 @@ def fit(
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
-            elapsed = bar.format_dict["elapsed"]
-            if checkpoint and (elapsed - saved > schedule.every or step + 1 == schedule.steps):
+            stop, now = bool(asked), time.monotonic()
+            if checkpoint and (stop or now - saved > schedule.every or step + 1 == schedule.steps):
                 _save(net, optimizer, average, {"step": json.dumps(step + 1), "about": told}, checkpoint)
-                saved = elapsed
+                saved = now
+            if stop:
+                bar.write(f"{title}: interrupted at step {step + 1}; the same command goes on", file=sys.stderr)
+                raise KeyboardInterrupt
     net.load_state_dict(average)
     return net.eval()
 
@@ -134,6 +180,33 @@ def settled(settings: Any) -> dict[str, Any]:
     """The settings of a recipe, a dataclass, that its weights follow from."""
     others = ("out", "device", "compile", "evaluate", "preset", "steps")  # a schedule has the steps
     return {name: value for name, value in vars(settings).items() if name not in others}
+
+
+@contextmanager
+def _held(worth: Callable[[], bool]) -> Iterator[list[int]]:
+    """A list that the first Ctrl-C goes to if there is something `worth` saving; the next interrupts at once.
+
+    Outside the main thread, and where Ctrl-C is ignored or another's to handle, it stays so.
+    """
+    asked: list[int] = []
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not worth():
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if asked:
+        raise KeyboardInterrupt  # it came after the last step
 
 
 def _average(average: dict[str, Tensor], net: nn.Module, decay: float) -> None:
@@ -155,10 +228,15 @@ def _save(
     tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.items()}
     tensors |= {f"optimizer.{i}.{k}": v for i, slots in state.items() for k, v in slots.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, part, about)
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, part, about)
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            part.unlink()
+        raise RedraftError(f"the checkpoint {path} cannot be written: {said(error)}") from error
 
 
 def _resume(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from redraft.models.nets.reader import Reader
 from redraft.models.weights import save_network
 from redraft.tasks.digits import Digits, distort, load_digits
-from redraft.training.loop import Schedule, fit
+from redraft.training.loop import Schedule, check, fit
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TrainReader:
 
     def run(self) -> Reader:
         """Train, report the accuracy on the test split, write the folder."""
+        check(self)
         train, test = load_digits("train", self.mnist), load_digits("test", self.mnist)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)

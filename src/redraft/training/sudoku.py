@@ -21,7 +21,7 @@ from redraft.tasks.digits import load_digits
 from redraft.tasks.glyphs import Glyphs, load_reader
 from redraft.tasks.sudoku import Sudoku
 from redraft.training.levels import mean_beta, mid_walk
-from redraft.training.loop import Schedule, compiles, fit, settled, sizes
+from redraft.training.loop import Schedule, check, compiles, fit, settled, sizes
 
 PRESETS = {"cpu": (8_000, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
 
@@ -36,7 +36,7 @@ class TrainSudoku:
         steps: optimiser steps, instead of the preset's.
         batch: boards a step, instead of the preset's.
         boards: random full boards to start from; each use is a random symmetry of one.
-        evaluate: hard test boards to evaluate on at the end.
+        evaluate: hard test boards to evaluate on at the end; 0 for none.
         iterations: of IPR in that evaluation.
         mixed: share of the boards with levels by SRM's mean-beta scheme; the others' are as a walk meets them.
         guide: weight of the digit head's cross-entropy.
@@ -67,6 +67,7 @@ class TrainSudoku:
     def run(self) -> BoardNet:
         """Train, write the folder with weights and card, evaluate."""
         steps, batch = sizes(PRESETS, self)
+        check(self)
         return _Recipe(replace(self, steps=steps, batch=batch)).run()
 
 
@@ -94,6 +95,8 @@ class _Recipe:
         checkpoint = settings.out / "checkpoint.safetensors"
         fit(self.net, self.loss, Schedule(settings.steps), checkpoint, "sudoku", settled(settings))
         save_network(self.net, settings.out, self.card({}), {"model": "sudoku"})
+        if not settings.evaluate:
+            return self.net
         metrics = self.evaluate()
         save_network(self.net, settings.out, self.card(metrics), {"model": "sudoku", "metrics": metrics})
         return self.net
@@ -125,6 +128,7 @@ class _Recipe:
         count = sum(p.numel() for p in self.net.parameters())
         before = f", going on from {settings.init.name} (see its part below)" if settings.init else ""
         rows = "\n".join(f"  - {name.replace('_', ' ')}: {value:.1%}" for name, value in metrics.items())
+        how = f"- {settings.evaluate} hard test boards, valid under the paper's IPR settings:\n{rows}\n"
         return f"""# Denoiser of handwritten Sudoku boards
 
 A `BoardNet` of {count:,} parameters under rectified flow with a noise level for each of the 81 cells.
@@ -136,9 +140,7 @@ A `BoardNet` of {count:,} parameters under rectified flow with a noise level for
 - Levels: {settings.mixed:.0%} of the boards by SRM's mean-beta scheme, the others as a sequential walk meets them.
 - Training: {settings.steps:,} AdamW steps of {settings.batch} boards{before}, averaged weights, seed {settings.seed},
   on {self.device.type.upper()}.
-- {settings.evaluate} hard test boards, valid under the paper's IPR settings:
-{rows}
-- Made by `redraft train sudoku`.
+{how if metrics else ""}- Made by `redraft train sudoku`.
 """
 
     def loss(self, step: int) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from redraft.models.reference import shifted, until_pad
 from redraft.models.weights import load_network, pick_device, save_network
 from redraft.tasks import python, sudoku_tokens
 from redraft.tasks.boards import random_board, shuffle_boards
-from redraft.training.loop import Loss, Schedule, compiles, fit, settled, sizes
+from redraft.training.loop import Loss, Schedule, check, compiles, fit, settled, sizes
 
 PYTHON = {"cpu": (3_000, 64), "gpu": (60_000, 512), "smoke": (20, 8)}
 SUDOKU = {"cpu": (1_800, 32), "gpu": (60_000, 512), "smoke": (20, 8)}
@@ -71,6 +71,7 @@ class TrainPython:
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""
         steps, batch = sizes(PYTHON, self)
+        check(self)
         net = _seeded(self, characters.VOCABULARY, edges=True)
         if self.init:
             _begun(net, load_network(Transformer, self.init), self.init)
@@ -119,6 +120,7 @@ class TrainSudokuTokens:
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""
         steps, batch = sizes(SUDOKU, self)
+        check(self)
         net = _seeded(self, sudoku_tokens.VOCABULARY, layout="board", passes=self.passes, hidden=self.hidden)
         trainer = _Trainer(self, net, steps, batch, "sudoku-tokens", "Masked denoiser of Sudoku boards")
         pool = _boards(self.boards, self.seed)
@@ -161,6 +163,7 @@ class TrainPythonReference:
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""
         steps, batch = sizes(REFERENCE, self)
+        check(self)
         net = _seeded(self, characters.VOCABULARY, causal=True)
         trainer = _Trainer(self, net, steps, batch, None, "Autoregressive judge of Python lines")
         trainer.fit(trainer.following(_lines(self.seed, batch)))
