@@ -556,7 +556,7 @@ def test_a_history_that_is_no_rows_is_refused(monkeypatch):
 
 
 def test_bad_pipelines_and_arguments_are_one_sentence():
-    with pytest.raises(RedraftError, match="not a diffusers pipeline with a scheduler"):
+    with pytest.raises(RedraftError, match="a value of type object is no model: give a name, folder"):
         redraft.load_model(object())
     pipeline = made(pipelines.stable_diffusion)
     with pytest.raises(RedraftError, match="no text encoder: give load_model"):

@@ -35,6 +35,14 @@ def check_settings(kind: str, make: Callable[..., Any], settings: Iterable[str])
         raise unknown(f"setting of {kind}", strange[0], asked)
 
 
+def shown(value: Any) -> str:
+    """What a person gave, in a few words."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    plain = isinstance(value, int | float | str | bool | None)
+    return repr(value) if plain else f"a value of type {type(value).__name__}"
+
+
 def said(error: BaseException) -> str:
     """The first line of what an error says, or its type if it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from redraft.core.batched import Batched
 from redraft.core.checkpoint import Checkpoint
 from redraft.core.counting import CountedModel, CountedVerifier
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, shown
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method
 from redraft.core.model import Model, device_of
@@ -98,28 +98,19 @@ def run(
 def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budget: Any, seed: Any, start: Any) -> None:
     """Refuse what is of another kind than asked for, before anything is computed."""
     if isinstance(method, type) or not hasattr(method, "drafts"):
-        raise RedraftError(f"method is {_shown(method)}: give one with its settings, such as redraft.IPR(iterations=6)")
+        raise RedraftError(f"method is {shown(method)}: give one with its settings, such as redraft.IPR(iterations=6)")
     if isinstance(model, type) or not hasattr(model, "predict"):
-        raise RedraftError(f"model is {_shown(model)}: give what redraft.load_model(...) gives")
+        raise RedraftError(f"model is {shown(model)}: give what redraft.load_model(...) gives")
     if not isinstance(problems, Problems):
-        raise RedraftError(
-            f"problems is {_shown(problems)}: give what task.problems(...) or redraft.prompts(...) gives"
-        )
+        raise RedraftError(f"problems is {shown(problems)}: give what task.problems(...) or redraft.prompts(...) gives")
     if verifier is not None and not callable(verifier):
-        raise RedraftError(f"verifier is {_shown(verifier)}: give a function, or what redraft.load_verifier(...) gives")
+        raise RedraftError(f"verifier is {shown(verifier)}: give a function, or what redraft.load_verifier(...) gives")
     if budget is not None and not isinstance(budget, Budget):
-        raise RedraftError(f"budget is {_shown(budget)}: give redraft.Budget(nfe=...)")
+        raise RedraftError(f"budget is {shown(budget)}: give redraft.Budget(nfe=...)")
     if not isinstance(seed, Integral) or isinstance(seed, bool):
-        raise RedraftError(f"seed is {_shown(seed)}: it must be a whole number")
+        raise RedraftError(f"seed is {shown(seed)}: it must be a whole number")
     if start is not None and not isinstance(start, Tensor):
-        raise RedraftError(f"start is {_shown(start)}: give a tensor of samples")
-
-
-def _shown(value: Any) -> str:
-    """What a person gave, in a few words."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return repr(value) if isinstance(value, int | float | str | bool | None) else f"a {type(value).__name__}"
+        raise RedraftError(f"start is {shown(start)}: give a tensor of samples")
 
 
 def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
@@ -243,7 +234,7 @@ class _Session:
             kept = kept.to(saved.final[saved.rows].to(state.x), torch.zeros_like(kept.t))
             carry = {name: value.to(state.x.device) for name, value in saved.carry.items()}
             self.draft = Draft(kept, saved.number, carry=carry)
-            self.ended = self._shown()
+            self.ended = self._stops()
         elif start is not None:
             self.given, self.ended = True, self._record(self.draft, {})
 
@@ -280,7 +271,7 @@ class _Session:
                     raise RedraftError(f"{type(self.method).__name__} gave no draft")
                 return False
             if not isinstance(draft, Draft):
-                raise RedraftError(f"{type(self.method).__name__} gave {_shown(draft)}, where a Draft is asked for")
+                raise RedraftError(f"{type(self.method).__name__} gave {shown(draft)}, where a Draft is asked for")
             self.seconds += time.perf_counter() - began
             self.whole = False
             self.draft, self.given = draft, False
@@ -342,9 +333,9 @@ class _Session:
             **scores,
             **metrics,
         )
-        return self._shown()
+        return self._stops()
 
-    def _shown(self) -> bool:
+    def _stops(self) -> bool:
         """Show the samples so far; whether no more are wanted."""
         return bool(self.on_draft and self.on_draft(self.model.decode(self.final), self.trace))
 

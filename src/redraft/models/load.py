@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, shown
 from redraft.core.model import Model
 from redraft.core.registry import MODELS
 from redraft.models import hub, pipeline
@@ -37,7 +37,7 @@ def load_model(name: Any, device: str | None = None, compile: bool = False, **op
     _check_call(options)
     if not isinstance(name, str | Path):
         if isinstance(name, type) or not callable(name):
-            raise RedraftError(f"{_shown(name)} is no model: {ASKED}")
+            raise RedraftError(f"{shown(name)} is no model: {ASKED}")
         return pipeline.adapt(name, device, compile, **options)
     if not str(name).strip():
         raise RedraftError(f"the model has no name: {ASKED}")
@@ -57,13 +57,6 @@ def load_model(name: Any, device: str | None = None, compile: bool = False, **op
         raise RedraftError(f"{folder} is not a model that can be sampled from")
     model: Model = MODELS[kind].load(folder, device, compile)
     return model
-
-
-def _shown(given: Any) -> str:
-    """What is no model, in a few words."""
-    if isinstance(given, type):
-        return f"the class {given.__name__}"
-    return repr(given) if isinstance(given, int | float | None) else f"a {type(given).__name__}"
 
 
 def _known(name: str) -> None:
