@@ -507,14 +507,14 @@ def test_p2_without_its_factor_masks_nothing_again():
     """Even where the network rules a revealed token out, whose log p is then minus infinity."""
 
     def forward(x, state):
-        other, logits = x.flip(1), torch.zeros(*x.shape, 3)
+        other, logits = x.unflatten(1, (-1, 2)).flip(2).flatten(1), torch.zeros(*x.shape, 3)
         logits[..., 0][other == 1] = -torch.inf
         logits[..., 1][other == 0] = -torch.inf
         return logits, None
 
-    model = TokenModel("pair", forward, Convention(3, 2), length=2)
+    model = TokenModel("pairs", forward, Convention(3, 2), length=6)
     again = {
-        eta: redraft.run(Generate(preset("p2", steps=4, eta=eta)), model, problems(200, 2)).trace["redraws"].sum()
+        eta: redraft.run(Generate(preset("p2", steps=4, eta=eta)), model, problems(400, 6)).trace["redraws"].sum()
         for eta in (0.0, 2.0)
     }
     assert again[0.0] == 0 < again[2.0]
