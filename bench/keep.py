@@ -2,6 +2,9 @@
 
 FOLDER is that of `redraft bench run`; NAME is the experiment's own, if not given. What the rest says again is left out:
 single cells, samples, and of best-of-N, whose candidates are kept, the rows of all drafts but the last.
+
+`python bench/keep.py --back FOLDER NAME` makes FOLDER of kept rows, so that `redraft bench run --out FOLDER` goes on
+with a larger size. What needs the samples themselves, as diversity, is then measured of the new ones alone.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ import pyarrow.parquet as pq
 from cells import RESULTS
 from numpy.typing import NDArray
 
-from redraft.bench.store import Store
+from redraft.bench.cell import packed
+from redraft.bench.experiment import cells, checked
+from redraft.bench.plain import Map, canonical
+from redraft.bench.store import NAMES, Store
 
 PAGES = ("experiment.json", "report.md", "index.html")
 
@@ -47,6 +53,34 @@ def repeated(rows: pa.Table, candidates: pa.Table) -> NDArray[np.bool_]:
     return np.isin(cell, np.unique(candidates["cell"].to_pylist())) & (draft < last[run])
 
 
+def back(folder: Path, kept: Path) -> None:
+    """Write the cells whose rows lie in `kept` into `folder`."""
+    about = Store(kept).about()
+    experiment = checked(Map(about["source"], {}))
+    if (kept / "candidates.parquet").exists() or experiment.select is not None:
+        sys.exit(f"{kept} has best-of-N or settings that were chosen: not all of its rows are kept")
+    tables = {name: pq.read_table(kept / f"{name}.parquet") for name in ("rows", "seconds")}
+    settings = {key: about[key] for key in ("versions", "weights")} | {"truths": truths(tables["rows"])}
+    store = Store(folder)
+    for name, ending in (("seconds", "seconds.parquet"), ("rows", "parquet")):
+        owner = np.array(tables[name]["cell"].to_pylist())
+        plain = tables[name].drop_columns([*NAMES, "seed"])
+        for cell in cells(experiment):
+            mine = plain.filter(pa.array(owner == cell.id))
+            mine = mine.drop_columns([c for c in mine.column_names if mine[c].null_count == len(mine)])
+            mine = mine.replace_schema_metadata({"redraft": canonical(settings | {"job": cell.job})})
+            store.write(store.path(cell.id, ending), packed(mine))
+    shutil.copy(kept / "experiment.json", folder)
+
+
+def truths(rows: pa.Table) -> list[str]:
+    """Metrics that are 0 or 1 in all rows."""
+    columns = {name: rows[name].to_numpy() for name in rows.column_names if pa.types.is_floating(rows[name].type)}
+    return sorted(name for name, values in columns.items() if np.isin(values, (0, 1)).all())
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--back":
+        sys.exit(back(Path(sys.argv[2]), RESULTS / sys.argv[3]))
     source = Path(sys.argv[1])
     keep(source, RESULTS / (sys.argv[2] if len(sys.argv) > 2 else str(Store(source).about()["name"])))

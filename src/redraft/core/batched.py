@@ -15,7 +15,7 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError, said
 from redraft.core.memory import out_of_memory, release
-from redraft.core.task import Problems
+from redraft.core.task import Problems, check_paired
 from redraft.core.verifier import Verifier, VerifierError, blames, trait
 
 Ask = Callable[[Tensor, Problems], Tensor]
@@ -95,8 +95,7 @@ class Batched:
 
     def _asked(self, ask: Ask, samples: Tensor, problems: Problems, shape: tuple[int, ...]) -> Tensor:
         """What `ask` says of the samples, of the shape (B, *shape)."""
-        if len(samples) != len(problems.ids):
-            raise RedraftError(f"there are {len(samples)} samples for {len(problems.ids)} problems: give one for each")
+        check_paired(samples, problems)
         if not len(samples):
             return torch.zeros(0, *shape, dtype=torch.float64, device=samples.device)
         who = torch.zeros_like(problems.ids) if self.blind else problems.ids

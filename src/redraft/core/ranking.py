@@ -11,9 +11,8 @@ def choose(priority: Tensor, where: Tensor, number: Tensor) -> Tensor:
 
     Fewer where a row has fewer; of equals, the first.
     """
-    order = torch.where(where, priority, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    outside = ~where.gather(1, order)  # last, after positions of priority -inf too
-    rank = order.gather(1, outside.byte().argsort(dim=1, stable=True)).argsort(1)
+    inside = priority.double().clamp_min(torch.finfo(torch.float64).min)  # -inf is for those outside, which come last
+    rank = torch.where(where, inside, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(1)
     return where & (rank < number[:, None])
 
 

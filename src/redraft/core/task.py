@@ -83,9 +83,7 @@ def check_samples(
     """
     if not isinstance(samples, Tensor):
         raise RedraftError(f"samples are a {type(samples).__name__}: give a tensor")
-    rows = len(samples) if samples.ndim else 0
-    if rows != len(problems.ids):
-        raise RedraftError(f"there are {rows} samples for {len(problems.ids)} problems: give one for each")
+    check_paired(samples, problems)
     if missing := [name for name in facts if name not in problems.facts]:
         raise RedraftError(f"the problems have no fact {missing[0]!r}: they are another task's")
     if samples.shape != problems.x.shape:
@@ -93,6 +91,17 @@ def check_samples(
         raise RedraftError(f"samples have shape {tuple(samples.shape[1:])}, and the problems' values {wanted}")
     if vocabulary is not None:
         _check_ids(samples, vocabulary)
+
+
+def check_paired(samples: Tensor, problems: Problems) -> None:
+    """Raise unless there is one of `samples` (P, ...) for each problem.
+
+    Raises:
+        RedraftError: there is another number.
+    """
+    rows = len(samples) if samples.ndim else 0
+    if rows != len(problems.ids):
+        raise RedraftError(f"there are {rows} samples for {len(problems.ids)} problems: give one for each")
 
 
 def _check_ids(samples: Tensor, vocabulary: int) -> None:

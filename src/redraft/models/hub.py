@@ -93,12 +93,13 @@ def load(
     target = pick_device(device)
     architecture = _architecture(source, revision)
     named = {"name": _name(source)} | options
-    if architecture.endswith("Pipeline") and tokenizer is not None:
-        raise RedraftError(f"{source!r} is a pipeline, which comes with its tokenizer: leave out `tokenizer`")
-    if architecture.endswith("Pipeline") and dtype == "auto":
-        raise RedraftError(f"{source!r} is a pipeline, of which diffusers loads no dtype 'auto': name one")
-    if architecture.endswith("Pipeline") and architecture != AMUSED:
-        return pipeline.load(source, target, compile, dtype=known_dtype(dtype), revision=revision, **named)
+    if architecture.endswith("Pipeline"):
+        if tokenizer is not None:
+            raise RedraftError(f"{source!r} is a pipeline, which comes with its tokenizer: leave out `tokenizer`")
+        if dtype == "auto":
+            raise RedraftError(f"{source!r} is a pipeline, of which diffusers loads no dtype 'auto': name one")
+        if architecture != AMUSED:
+            return pipeline.load(source, target, compile, dtype=known_dtype(dtype), revision=revision, **named)
     if architecture == AMUSED:
         _known(images.amused, options)
         model = images.amused(*_amused_parts(source, revision, pick_dtype(dtype), target), **named)

@@ -48,20 +48,17 @@ class Looked(Rows):
 
         So what a row costs does not depend on the rows beside it.
         """
-        if self.prediction is None or self.fresh is None:
-            every = torch.ones(len(self), dtype=torch.bool, device=self.state.t.device)
-            return replace(self, prediction=model.predict(self.state), fresh=every)
-        if self.fresh.all():
-            return self
-        stale = ~self.fresh
-        prediction = self.prediction.put(stale, model.predict(self.state[stale]))
-        return replace(self, prediction=prediction, fresh=torch.ones_like(self.fresh))
+        return replace(
+            self, prediction=self.predicted(model), fresh=torch.ones_like(self.state.problem, dtype=torch.bool)
+        )
 
-    def predicted(self, model: Model) -> Prediction:
-        """The network's prediction for all rows, as of `looked`."""
-        prediction = self.looked(model).prediction
-        assert prediction is not None
-        return prediction
+    def predicted(self, model: Model, stale: Tensor | None = None) -> Prediction:
+        """The network's prediction for all rows; evaluated are the `stale` (B,), those not fresh if not given."""
+        if stale is None and self.fresh is not None:
+            stale = ~self.fresh
+        if self.prediction is None or stale is None or stale.all():
+            return model.predict(self.state)
+        return self.prediction.put(stale, model.predict(self.state[stale])) if stale.any() else self.prediction
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:

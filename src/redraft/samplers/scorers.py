@@ -67,9 +67,8 @@ class Planner:
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
         kept = now.spread(-surprise(now.prediction, now.shown, now.state.x), now.shown)
-        kept = (
-            self.eta * kept if self.eta else torch.full_like(kept, torch.inf)
-        )  # above all masks, whatever their log p
+        # without the factor above all masks, whatever their log p
+        kept = self.eta * kept if self.eta else torch.full_like(kept, torch.inf)
         return torch.where(now.masked, now.proposal[1].double(), kept)
 
 

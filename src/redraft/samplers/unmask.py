@@ -223,7 +223,8 @@ class Unmask:
 
     def look(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
         """The walk with the network's prediction for its state, which its next step then uses."""
-        return self._evaluated(model, walk, torch.ones_like(walk.settled))
+        prediction = self._asked(model, walk)
+        return replace(walk, seen=walk.state.x, prediction=prediction, fresh=torch.ones_like(walk.settled))
 
     def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
         """One step of every row: the rows at their block's last step, inside the window and outside it in turn."""
@@ -284,12 +285,12 @@ class Unmask:
         levels: tuple[Tensor, Tensor],
     ) -> UnmaskWalk:
         """Evaluate, choose, reveal and mask again, between two levels (B,)."""
-        walk = self._evaluated(model, walk, torch.zeros_like(walk.settled))
-        assert walk.prediction is not None
+        prediction = self._asked(model, walk)
+        walk = replace(walk, seen=walk.state.x, prediction=prediction, fresh=torch.zeros_like(walk.settled))
         kept, kept_next = (self.schedule.kept(level)[:, None] for level in levels)
         active, mask = walk.active, model.process.mask
         now = Moment(
-            model, walk.state, walk.prediction, active, active & (walk.state.x == mask), walk.confidence,
+            model, walk.state, prediction, active, active & (walk.state.x == mask), walk.confidence,
             levels[0][:, None], kept, kept_next, walk.step % walk.per_block, walk.per_block, self.draw, streams,
         )  # fmt: skip
         reveal, remask = rule(now)
@@ -299,19 +300,13 @@ class Unmask:
         walk = replace(walk, state=state, confidence=confidence, remasked=walk.remasked + remask.sum(1))
         return walk if self._reuses(model) else walk.unseen()
 
-    def _evaluated(self, model: Model, walk: UnmaskWalk, fresh: Tensor) -> UnmaskWalk:
-        """The walk with the network's prediction for its state, `fresh` or used; unchanged rows keep theirs."""
-        prediction = walk.prediction
-        if prediction is None or walk.seen is None or walk.fresh is None:
-            changed = torch.ones_like(fresh)
-        else:
-            changed = (walk.seen != walk.state.x).any(1)
-            getattr(model, "credit", _nothing)(walk.state.problem[~changed & ~walk.fresh])
-        if prediction is None or changed.all():
-            prediction = model.predict(walk.state)
-        elif changed.any():
-            prediction = prediction.put(changed, model.predict(walk.state[changed]))
-        return replace(walk, seen=walk.state.x, prediction=prediction, fresh=fresh)
+    def _asked(self, model: Model, walk: UnmaskWalk) -> Prediction:
+        """The network's prediction for the walk's state; unchanged rows keep theirs, which is credited once."""
+        if walk.seen is None or walk.fresh is None:
+            return walk.predicted(model)
+        changed = (walk.seen != walk.state.x).any(1)
+        getattr(model, "credit", _nothing)(walk.state.problem[~changed & ~walk.fresh])
+        return walk.predicted(model, changed)
 
     def _onward(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
         """One step on, or to the next block if this one has no mask left and is not revised any more."""
