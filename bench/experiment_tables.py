@@ -99,7 +99,8 @@ def tables(name: str) -> str:
     else:
         made += [found.at_budgets("nfe", budgets, metric) for metric in others]
     units = max(len(np.unique(curve.unit)) for curve in found.curves)
-    parts = [f"**{table.title}**, {units} units\n\n{table.markdown()}" for table in made if table]
+    heads = [f"**{t.title}**, {units} units" + (f". {t.note}" if t.note else "") for t in made if t]
+    parts = [f"{head}\n\n{table.markdown()}" for head, table in zip(heads, filter(None, made), strict=True)]
     return "\n\n".join(parts)
 
 

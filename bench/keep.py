@@ -60,7 +60,9 @@ def back(folder: Path, kept: Path) -> None:
     if (kept / "candidates.parquet").exists() or experiment.select is not None:
         sys.exit(f"{kept} has best-of-N or settings that were chosen: not all of its rows are kept")
     tables = {name: pq.read_table(kept / f"{name}.parquet") for name in ("rows", "seconds")}
-    settings = {key: about[key] for key in ("versions", "weights")} | {"truths": truths(tables["rows"])}
+    columns = {name: tables["rows"][name].to_numpy() for name in experiment.metrics}
+    truths = sorted(name for name, values in columns.items() if np.isin(values, (0, 1)).all())
+    settings = {key: about[key] for key in ("versions", "weights")} | {"truths": truths}
     store = Store(folder)
     for name, ending in (("seconds", "seconds.parquet"), ("rows", "parquet")):
         owner = np.array(tables[name]["cell"].to_pylist())
@@ -71,12 +73,6 @@ def back(folder: Path, kept: Path) -> None:
             mine = mine.replace_schema_metadata({"redraft": canonical(settings | {"job": cell.job})})
             store.write(store.path(cell.id, ending), packed(mine))
     shutil.copy(kept / "experiment.json", folder)
-
-
-def truths(rows: pa.Table) -> list[str]:
-    """Metrics that are 0 or 1 in all rows."""
-    columns = {name: rows[name].to_numpy() for name in rows.column_names if pa.types.is_floating(rows[name].type)}
-    return sorted(name for name, values in columns.items() if np.isin(values, (0, 1)).all())
 
 
 if __name__ == "__main__":

@@ -84,11 +84,19 @@ def test_the_report_shows_and_keeps_them(grid, store):
     assert len(values) == 4  # two settings of IPR
 
 
-def test_cells_without_samples_leave_a_method_out(grid, store):
-    tables = store.read(cells_of(store, grid, "ancestral"))
-    none = measured(grid, tables | {"samples": pa.table({})}, [16])
-    some = measured(grid, tables | {"samples": tables["samples"].slice(0, 2)}, [16])
-    assert none == some == []
+def test_units_without_samples_are_left_out_for_all_methods(grid, store):
+    cells = [*cells_of(store, grid, "ancestral"), *cells_of(store, grid, "ipr")]
+    tables = store.read(cells)
+    whole = measured(grid, tables, [16])
+    shard = cells[0].job["shard"]
+    assert 0 < shard[1] - shard[0] < 4
+    fewer = [row != cells[0].id for row in tables["samples"]["cell"].to_pylist()]
+    some = measured(grid, tables | {"samples": tables["samples"].filter(pa.array(fewer))}, [16])
+    assert [row["method"] for row in some] == [row["method"] for row in whole]
+    assert {row["samples"] for row in whole} == {8}
+    assert {row["samples"] for row in some} == {8 - (shard[1] - shard[0])}
+    assert measured(grid, tables | {"samples": pa.table({})}, [16]) == []
+    assert measured(grid, tables | {"samples": tables["samples"].slice(0, 2)}, [16]) == []
 
 
 def test_a_parquet_column_may_be_of_rows():

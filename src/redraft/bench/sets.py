@@ -22,6 +22,8 @@ Row = dict[str, Any]
 def measured(experiment: Experiment, tables: dict[str, pa.Table], budgets: Sequence[float]) -> list[Row]:
     """The task's `evaluate_set` for every method and budget, NFE, at which each of its units has a sample.
 
+    Units of which some cell kept no samples are left out for all methods: what is said of a set depends on its size.
+
     Args:
         experiment: what was run.
         tables: of `Store.compact`.
@@ -38,14 +40,9 @@ def measured(experiment: Experiment, tables: dict[str, pa.Table], budgets: Seque
     kept = tables["samples"]["sample"].combine_chunks()
     samples = torch.tensor(kept.flatten().to_numpy()).reshape(len(kept), -1)
     owners = torch.tensor(tables["samples"]["problem"].to_numpy())
-    place = {key: number for number, key in enumerate(_keys(tables["samples"]))}
-    numbers = pa.array([place.get(key) for key in _keys(tables["rows"])], pa.int64())
-    numbered = tables | {"rows": tables["rows"].append_column("sample", numbers), "candidates": pa.table({})}
+    shown = curves(_numbered(tables), merge_variants=experiment.select is not None)
     found = []
-    shown = curves(numbered, merge_variants=experiment.select is not None)
     for curve in tqdm(shown, desc="sets of samples", unit="method", dynamic_ncols=True, disable=None, leave=False):
-        if "sample" not in curve.columns:
-            continue
         chosen = curve.at("nfe", np.array(budgets, dtype=float), "sample")[np.unique(curve.unit)]
         for budget, some in zip(budgets, chosen.T, strict=True):
             if not np.isnan(some).any():
@@ -71,7 +68,20 @@ def side_by_side(comparison: Comparison, found: Sequence[Row], budgets: Iterable
             whole = [f"{here[curve.name, m]:.3g}" if (curve.name, m) in here else "" for m in names]
             rows.append([curve.name, *single, *whole])
         head = ["method", *comparison.experiment.metrics, *names]
-        yield Table(f"Quality and diversity at {budget:g} NFE", head, rows)
+        sizes = {row["samples"] for row in found if row["budget"] == budget}
+        note = f"Sets of {' to '.join(str(size) for size in sorted({min(sizes), max(sizes)}))} samples."
+        yield Table(f"Quality and diversity at {budget:g} NFE", head, rows, note)
+
+
+def _numbered(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """The tables with the number of each row's sample, without units of which a row has none."""
+    place = {key: number for number, key in enumerate(_keys(tables["samples"]))}
+    numbers = [place.get(key) for key in _keys(tables["rows"])]
+    units = [*zip(*(tables["rows"][name].to_pylist() for name in ("problem", "seed")), strict=True)]
+    lacking = {unit for unit, number in zip(units, numbers, strict=True) if number is None}
+    kept = pa.array([unit not in lacking for unit in units])
+    rows = tables["rows"].append_column("sample", pa.array(numbers, pa.int64()))
+    return {"rows": rows.filter(kept), "seconds": tables["seconds"].filter(kept), "candidates": pa.table({})}
 
 
 def _keys(rows: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -1,0 +1,57 @@
+"""Rows that are kept can be grown."""
+
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from grids import experiment, network, ran, small, text
+
+from redraft.bench.engine import status
+from redraft.bench.report import report
+from redraft.bench.store import Store
+
+
+@pytest.fixture(scope="module")
+def keep():
+    sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+    try:
+        import keep
+    finally:
+        sys.path.pop(0)
+    return keep
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return network(tmp_path_factory.mktemp("net") / "tiny")
+
+
+def test_a_folder_made_of_kept_rows_goes_on_where_they_end(keep, model, tmp_path):
+    made = small(model, metrics={"violations": "min", "valid": "max"})
+    store, _ = ran(made, tmp_path / "run")
+    report(made, store)
+    keep.keep(store.folder, tmp_path / "kept")
+    keep.back(tmp_path / "again", tmp_path / "kept")
+    again = Store(tmp_path / "again")
+    again.open(made, "full")
+    assert status(made, again).open == []
+    for cell in status(made, store).cells:
+        for ending in ("parquet", "seconds.parquet"):
+            before, after = (pq.read_table(s.path(cell.id, ending)) for s in (store, again))
+            assert after.schema.remove_metadata() == before.schema.remove_metadata()
+            assert str(after.to_pylist()) == str(before.to_pylist())  # NaN where NaN was
+        assert again.settings(cell.id)["truths"] == ["valid"]  # of the experiment's metrics
+        assert again.settings(cell.id)["job"] == store.settings(cell.id)["job"]
+    larger = small(model, metrics={"violations": "min", "valid": "max"}, problems=dict(made.problems, n=6))
+    again.open(larger, "full")
+    assert len(status(larger, again).open) == 2
+
+
+def test_rows_that_are_not_all_kept_are_refused(keep, model, tmp_path):
+    made = experiment(tmp_path, text(model))
+    store, _ = ran(made, tmp_path / "run")
+    report(made, store)
+    keep.keep(store.folder, tmp_path / "kept")
+    with pytest.raises(SystemExit, match="not all of its rows are kept"):
+        keep.back(tmp_path / "again", tmp_path / "kept")
