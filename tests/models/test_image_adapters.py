@@ -127,7 +127,9 @@ def test_a_run_draws_codes_only(model):
 def test_an_option_is_checked_and_passed_on(folder):
     low = redraft.load_model(str(folder), device="cpu", aesthetic=1.0)
     state = start(redraft.prompts(low, ["a cat"]), low)
-    assert not torch.allclose(low.predict(state).logits, redraft.load_model(str(folder)).predict(state).logits)
+    usual = redraft.load_model(str(folder))
+    assert not torch.allclose(low.predict(state).logits, usual.predict(state).logits)
+    assert low.mark != usual.mark  # a checkpoint of the one is not the other's
     with pytest.raises(RedraftError, match="unknown option 'aestetic'; did you mean 'aesthetic'"):
         redraft.load_model(str(folder), aestetic=1.0)
 

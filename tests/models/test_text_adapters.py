@@ -145,6 +145,7 @@ def test_llada2_fills_its_last_block_up_with_masks():
     whole = made("llada2", block=5).predict(state_of([[*ROW, MASK, MASK, MASK]])).logits
     assert torch.equal(made("llada2", block=5).predict(state_of([ROW])).logits, whole[:, :7])
     assert not torch.allclose(made("llada2", block=7).predict(state_of([ROW])).logits[:, :5], whole[:, :5])
+    assert made("llada2", block=7).mark != made("llada2", block=5).mark == made("llada2", block=5).mark
     close(made("llada2", block=5), ROW, 2, 2)
     shown = text.llada2(networks.Llada2(), block=5, features=True).predict(state_of([ROW]))
     assert shown.features.shape[:2] == shown.logits.shape[:2] == (1, 7)

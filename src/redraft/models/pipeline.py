@@ -7,7 +7,6 @@ sigma (x0 + sigma e), whose scale the model's `Schedule` holds.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,8 +73,8 @@ class PipelineModel:
     def digest(self) -> str:
         """Tells the weights, the call's options and the schedulers apart."""
         scheduler = self.pipeline.scheduler
-        settings = (sorted(self.options.items()), type(scheduler).__name__, sorted(scheduler.config.items()))
-        return hashlib.sha256(f"{fingerprint(self.net)} {settings}".encode()).hexdigest()[:12]
+        walked = type(scheduler).__name__, sorted(scheduler.config.items())
+        return fingerprint(self.net, sorted(self.options.items()), *walked)
 
     @cached_property
     def kind(self) -> str:

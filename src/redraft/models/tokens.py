@@ -86,7 +86,7 @@ class TokenModel:
         null: the state without its condition, for guidance.
         graph: which tokens depend on one another (R, R), or None.
         net: the module, to find the device.
-        digest: tells the weights apart.
+        digest: tells the weights apart, and the adapter's own settings.
         nfe_per_row: network evaluations that one row takes, 2 under guidance.
         plain: the network without guidance, where `forward` is with it: one pass gives a critic its features.
         log_likelihood: of samples (B, R), nats (B,), where it is known.

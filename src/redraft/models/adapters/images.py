@@ -105,7 +105,7 @@ def amused(
 
     return TokenModel(
         name, forward, Convention(config.vocab_size, config.vocab_size - 1), side * side,
-        PictureCodec(pixels, condition), null=null, net=net, digest=fingerprint(net),
+        PictureCodec(pixels, condition), null=null, net=net, digest=fingerprint(net, aesthetic, crop),
     )  # fmt: skip
 
 

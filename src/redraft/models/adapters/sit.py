@@ -8,7 +8,6 @@ E[x1 | x] = x + t v.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,8 +81,7 @@ class SiTModel:
     @cached_property
     def digest(self) -> str:
         """Tells weights and guidance apart."""
-        settings = (self.guidance_scale, self.guided_channels)
-        return hashlib.sha256(f"{fingerprint(self.net)} {settings}".encode()).hexdigest()[:12]
+        return fingerprint(self.net, self.guidance_scale, self.guided_channels)
 
     def predict(self, state: State) -> Prediction:
         """One network evaluation for each row, or two under guidance."""

@@ -276,7 +276,7 @@ def llada2(
         )
         return logits[:, :size], None if shown is None else shown[:, :size]
 
-    return _model(name, net, tokenizer, forward, convention, length, features)
+    return replace(_model(name, net, tokenizer, forward, convention, length, features), digest=fingerprint(net, block))
 
 
 def _model(
