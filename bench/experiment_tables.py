@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cells import UNMEASURED
+from cells import RESULTS, UNMEASURED, truths
 
 from redraft.bench.compare import Comparison
 from redraft.bench.curves import curves
@@ -19,7 +18,6 @@ from redraft.bench.report import ACROSS, line
 from redraft.bench.sets import side_by_side
 from redraft.report.chart import figure
 
-RESULTS = Path(__file__).parent / "results"
 NAMES = (
     "ipr-sudoku",
     "samplers-sudoku",
@@ -59,10 +57,8 @@ def comparison(name: str) -> Comparison:
     found = checked(Map(json.loads((folder / "experiment.json").read_text())["source"], {}))
     kept = dict.fromkeys(("seconds", "candidates"), pa.table({}))
     kept |= {path.name.removesuffix(".parquet"): pq.read_table(path) for path in folder.glob("*.parquet")}
-    rows = kept["rows"]
-    columns = {metric: rows[metric].to_numpy() for metric in found.metrics if metric in rows.column_names}
-    truths = frozenset(metric for metric, values in columns.items() if np.isin(values, (0, 1)).all())
-    return Comparison(found, curves(kept, merge_variants=found.select is not None), truths)
+    shares = truths(kept["rows"], found.metrics)
+    return Comparison(found, curves(kept, merge_variants=found.select is not None), shares)
 
 
 def of(name: str) -> str:
@@ -99,8 +95,7 @@ def tables(name: str) -> str:
     else:
         made += [found.at_budgets("nfe", budgets, metric) for metric in others]
     units = max(len(np.unique(curve.unit)) for curve in found.curves)
-    heads = [f"**{t.title}**, {units} units" + (f". {t.note}" if t.note else "") for t in made if t]
-    parts = [f"{head}\n\n{table.markdown()}" for head, table in zip(heads, filter(None, made), strict=True)]
+    parts = [f"**{t.title}**, {units} units{t.note and '. ' + t.note}\n\n{t.markdown()}" for t in made if t]
     return "\n\n".join(parts)
 
 

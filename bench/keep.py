@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cells import RESULTS
+from cells import RESULTS, truths
 from numpy.typing import NDArray
 
 from redraft.bench.cell import packed
@@ -60,14 +60,13 @@ def back(folder: Path, kept: Path) -> None:
     if (kept / "candidates.parquet").exists() or experiment.select is not None:
         sys.exit(f"{kept} has best-of-N or settings that were chosen: not all of its rows are kept")
     tables = {name: pq.read_table(kept / f"{name}.parquet") for name in ("rows", "seconds")}
-    columns = {name: tables["rows"][name].to_numpy() for name in experiment.metrics}
-    truths = sorted(name for name, values in columns.items() if np.isin(values, (0, 1)).all())
-    settings = {key: about[key] for key in ("versions", "weights")} | {"truths": truths}
-    store = Store(folder)
+    settings = {key: about[key] for key in ("versions", "weights")}
+    settings["truths"] = sorted(truths(tables["rows"], experiment.metrics))
+    store, made = Store(folder), cells(experiment)
     for name, ending in (("seconds", "seconds.parquet"), ("rows", "parquet")):
         owner = np.array(tables[name]["cell"].to_pylist())
         plain = tables[name].drop_columns([*NAMES, "seed"])
-        for cell in cells(experiment):
+        for cell in made:
             mine = plain.filter(pa.array(owner == cell.id))
             mine = mine.drop_columns([c for c in mine.column_names if mine[c].null_count == len(mine)])
             mine = mine.replace_schema_metadata({"redraft": canonical(settings | {"job": cell.job})})
@@ -77,6 +76,7 @@ def back(folder: Path, kept: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--back":
-        sys.exit(back(Path(sys.argv[2]), RESULTS / sys.argv[3]))
-    source = Path(sys.argv[1])
-    keep(source, RESULTS / (sys.argv[2] if len(sys.argv) > 2 else str(Store(source).about()["name"])))
+        back(Path(sys.argv[2]), RESULTS / sys.argv[3])
+    else:
+        source = Path(sys.argv[1])
+        keep(source, RESULTS / (sys.argv[2] if len(sys.argv) > 2 else str(Store(source).about()["name"])))

@@ -15,7 +15,7 @@ from typing import Any
 import experiment_tables
 import search_tables
 import torch
-from cells import UNMEASURED
+from cells import RESULTS, UNMEASURED
 from cells import markdown as markdown_table
 from cells import stored as stored_cells
 
@@ -23,7 +23,6 @@ from redraft.core.trace import Trace
 from redraft.report.statistics import wilson
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "bench" / "results"
 
 
 def load(name: str) -> Trace:

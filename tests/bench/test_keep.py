@@ -1,6 +1,5 @@
 """Rows that are kept can be grown."""
 
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,13 +11,11 @@ from redraft.bench.report import report
 from redraft.bench.store import Store
 
 
-@pytest.fixture(scope="module")
-def keep():
-    sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-    try:
-        import keep
-    finally:
-        sys.path.pop(0)
+@pytest.fixture
+def keep(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "bench")
+    import keep
+
     return keep
 
 

@@ -276,7 +276,7 @@ def llada2(
         )
         return logits[:, :size], None if shown is None else shown[:, :size]
 
-    return replace(_model(name, net, tokenizer, forward, convention, length, features), digest=fingerprint(net, block))
+    return _model(name, net, tokenizer, forward, convention, length, features, block)
 
 
 def _model(
@@ -287,10 +287,11 @@ def _model(
     convention: Convention,
     length: int | None,
     features: bool,
+    *settings: Any,
 ) -> TokenModel:
     codec = None if tokenizer is None else TextCodec(tokenizer)
     return TokenModel(
-        name, forward, convention, length, codec, features=features, net=net, digest=fingerprint(net)
+        name, forward, convention, length, codec, features=features, net=net, digest=fingerprint(net, *settings)
     )  # fmt: skip
 
 
