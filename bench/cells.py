@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from measured import RESULTS
 from torch import Tensor
 
 import redraft
@@ -25,7 +25,6 @@ from redraft.report.statistics import student, wilson
 
 Row = dict[str, Any]
 UNMEASURED = "*Not measured yet.*"
-RESULTS = Path(__file__).parent / "results"
 
 
 class Cell(Protocol):

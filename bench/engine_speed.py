@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measured import record
 
 import redraft
 from redraft.bench import engine
@@ -128,8 +128,7 @@ def main() -> None:
         rates = {str(n): throughput(n, asked.cells, folder / f"workers-{n}") for n in (1, 2)}
     found["workers"] = {"cells_a_second": rates, "two_over_one": rates["2"] / rates["1"]}
     print(found["workers"])
-    path = Path(__file__).parent / "results" / "engine_speed.json"
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    record("engine_speed", found)
 
 
 if __name__ == "__main__":

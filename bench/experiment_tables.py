@@ -8,7 +8,8 @@ from functools import cache, partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cells import RESULTS, UNMEASURED, truths
+from cells import UNMEASURED, truths
+from measured import RESULTS
 
 from redraft.bench.compare import Comparison
 from redraft.bench.curves import curves

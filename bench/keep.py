@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cells import RESULTS, truths
+from cells import truths
+from measured import RESULTS
 from numpy.typing import NDArray
 
 from redraft.bench.cell import packed

@@ -7,16 +7,15 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
+from measured import record
 from torch import Tensor
 
 import redraft
@@ -26,7 +25,6 @@ from redraft.core.streams import Streams
 from redraft.models.tokens import Convention, TokenModel
 from redraft.tasks.markov import Markov
 
-RESULTS = Path(__file__).parent / "results" / "masked_speed.json"
 ROWS, LENGTH, WORDS, STEPS, REPEATS = 8, 1024, 50_258, 1000, 3
 
 
@@ -90,7 +88,7 @@ def main() -> None:
             seconds, gigabytes = pool.submit(own, name).result()
         results[name] = {"seconds": round(seconds, 3), "gigabytes": round(gigabytes, 3)}
         print(name, results[name], flush=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    record("masked_speed", results)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 
 import diffusers
 import torch
+from measured import record
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -40,7 +41,6 @@ from transformers import (
 import redraft
 from redraft.core.streams import Streams
 
-RESULTS = Path(__file__).parent / "results" / "pipeline_speed.json"
 PROMPT, CANDIDATES, STEPS, REPEATS = "a cat", 8, 28, 9
 CALL = {"height": 48, "width": 48, "max_sequence_length": 16}
 
@@ -180,7 +180,7 @@ def main() -> None:
         "network_call_seconds": network_seconds(made, named["batched"]),
         **{clock: summary(values) for clock, values in spent.items()},
     }  # fmt: skip
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    record("pipeline_speed", results)
     print(json.dumps(results, indent=2))
 
 

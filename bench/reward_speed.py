@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
+from measured import record
 
 import redraft
 from redraft import IterRef, Reward, preset
@@ -22,7 +22,6 @@ from redraft.core.streams import Streams
 from redraft.samplers import descend
 from redraft.verifiers import violations
 
-RESULTS = Path(__file__).parent / "results" / "reward_speed.json"
 PROBLEMS = 32
 METHOD = IterRef((0.5, 0.0), 0.25, moves=4, candidates=4, reward=Reward(0.5), sampler=preset("ancestral", steps=32))
 
@@ -86,7 +85,7 @@ def main() -> None:
         unit: results["transcription"][key] / results["ours"][key]
         for unit, key in (("seconds", "seconds per accepted move"), ("rows", "rows per accepted move"))
     }
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    record("reward_speed", results)
     print(json.dumps(results, indent=2))
 
 

@@ -12,15 +12,14 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
+from measured import record
 
 import redraft
 from redraft.core.state import State
 
-RESULTS = Path(__file__).parent / "results" / "speed.json"
 REPEATS = 3
 QUICK_START = redraft.IPR(iterations=2, initial=redraft.Sequential(steps_per_region=1))
 
@@ -85,7 +84,7 @@ def main() -> None:
         "throughput_64_over_1": round(throughput(model, problems), 2),
         "seconds": growth(model, problems),
     }
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    record("speed", results)
     print(json.dumps(results, indent=2))
 
 

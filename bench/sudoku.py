@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import lru_cache
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
+from measured import RESULTS
 from torch import Tensor
 
 import redraft
@@ -28,7 +28,6 @@ from redraft.core.streams import Streams
 from redraft.core.task import Problems
 from redraft.core.trace import Trace
 
-RESULTS = Path(__file__).parent / "results"
 SHARD = 16  # problems that a worker runs together; results do not depend on it
 KEPT = ("problem", "draft", "nfe", "valid", "solved", "violations", "givens_kept", "confidence")
 FREE = {"hard": 68, "medium": 41, "easy": 14, "extreme": 57, "corrupted": 81}

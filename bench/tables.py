@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -15,9 +14,10 @@ from typing import Any
 import experiment_tables
 import search_tables
 import torch
-from cells import RESULTS, UNMEASURED
+from cells import UNMEASURED
 from cells import markdown as markdown_table
 from cells import stored as stored_cells
+from measured import RESULTS, measured
 
 from redraft.core.trace import Trace
 from redraft.report.statistics import wilson
@@ -162,10 +162,9 @@ def vary() -> str:
 
 def speed() -> str:
     """The measured speed."""
-    path = RESULTS / "speed.json"
-    if not path.exists():
+    found = measured("speed")
+    if not found:
         return ""
-    found = json.loads(path.read_text())
     rows = [
         ("what", "measured"),
         ("a run's wall time over its network calls made bare, 64 puzzles", f"{found['overhead']:.2f}"),
@@ -222,10 +221,9 @@ def reward_ablation() -> str:
 
 def masked_speed() -> str:
     """What masked samplers cost beside the network."""
-    path = RESULTS / "masked_speed.json"
-    if not path.exists():
+    found = measured("masked_speed")
+    if not found:
         return UNMEASURED
-    found = json.loads(path.read_text())
     dense = found["dense"]
     rows = [("step", "seconds", "times less", "GB above the logits", "times less")]
     for name, cost in found.items():
@@ -235,11 +233,6 @@ def masked_speed() -> str:
             rows.append((name, f"{cost['seconds']:.2f}", faster, f"{cost['gigabytes']:.2f}", smaller))
     share = f"Of 1000 ancestral steps over 128 tokens {found['forwards']:.1%} need the network."
     return markdown(rows) + "\n\n" + share
-
-
-def measured(name: str) -> dict[str, Any]:
-    """What bench/NAME.py stored."""
-    return dict(json.loads((RESULTS / f"{name}.json").read_text()))
 
 
 def reward_speed() -> str:
