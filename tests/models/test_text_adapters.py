@@ -203,3 +203,14 @@ def test_different_weights_have_different_digests():
     with torch.no_grad():
         other.head.bias += 1e-4
     assert text.llada(other).digest != one.digest
+
+
+@pytest.mark.parametrize("name", ["llada", "dream", "llada2", "mdlm"])
+def test_the_ids_that_end_a_text_are_those_of_the_network_and_its_tokenizer(name):
+    adapter, net = STUBS[name]
+    net = net().requires_grad_(False)
+    net.config.eos_token_id = [7, 9, VOCABULARY]  # some configurations have several; this one's last is no token
+    tokenizer = type("Words", (), {"eos_token_id": 8, "all_special_ids": []})()
+    assert adapter(net, tokenizer).convention.ends == (7, 8, 9)
+    net.config.eos_token_id = None
+    assert adapter(net).convention.ends == ()

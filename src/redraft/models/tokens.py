@@ -32,6 +32,7 @@ class Convention:
         shifted: the logits at position i are about the token at i + 1 (models grown from autoregressive ones).
         carried: the network copies revealed tokens to its output, so that its logits there say nothing.
         forbidden: further ids that are never drawn.
+        ends: ids that end a text: what follows the first of them is no part of it.
     """
 
     vocabulary: int
@@ -39,10 +40,11 @@ class Convention:
     shifted: bool = False
     carried: bool = False
     forbidden: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject ids outside the vocabulary."""
-        for what, ids in (("mask", (self.mask,)), ("forbidden", self.forbidden)):
+        for what, ids in (("mask", (self.mask,)), ("forbidden", self.forbidden), ("end", self.ends)):
             outside = [i for i in ids if not 0 <= i < self.vocabulary]
             if outside:
                 raise RedraftError(f"{what} id {outside[0]} is outside the vocabulary of {self.vocabulary} tokens")

@@ -147,7 +147,8 @@ def mdlm(
         zeros = torch.zeros(len(x), device=x.device)
         return _called(net, features, input_ids=x, timesteps=zeros, return_dict=True)
 
-    convention = Convention(config.vocab_size, _mask(name, mask, net, tokenizer, config.vocab_size - 1))
+    mask, ends = _mask(name, mask, net, tokenizer, config.vocab_size - 1), _ends(net, tokenizer)
+    convention = Convention(config.vocab_size, mask, ends=ends)
     return _model(name, net, tokenizer, by_length(call), convention, length, features)
 
 
@@ -184,6 +185,7 @@ def llada(
         config.vocab_size,
         _mask(name, mask, net, tokenizer, 126336),
         forbidden=(_eos(name, net, tokenizer),) if forbid_eos else (),
+        ends=_ends(net, tokenizer, 126081, 126348),
     )
 
     def call(x: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -226,7 +228,8 @@ def dream(
         )
         return _first_again(logits, visible), shown
 
-    convention = Convention(config.vocab_size, _mask(name, mask, net, tokenizer, 151666), shifted=True)
+    mask, ends = _mask(name, mask, net, tokenizer, 151666), _ends(net, tokenizer, 151643, 151645)
+    convention = Convention(config.vocab_size, mask, shifted=True, ends=ends)
     return _model(name, net, tokenizer, forward, convention, length, features)
 
 
@@ -262,7 +265,8 @@ def llada2(
         raise RedraftError(f"block is {block}: it must be 1 or more")
     config: Any = net.config
     dtype = next((p.dtype for p in net.parameters()), torch.float32)
-    convention = Convention(config.vocab_size, _mask(name, mask, net, tokenizer, 156895))
+    mask, ends = _mask(name, mask, net, tokenizer, 156895), _ends(net, tokenizer, 156892)
+    convention = Convention(config.vocab_size, mask, ends=ends)
 
     def forward(x: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
         visible, size = hidden_by(state), x.shape[1]
@@ -315,6 +319,14 @@ def _special(net: nn.Module, tokenizer: Any) -> tuple[int, ...]:
     ids = [getattr(config, f"{role}_token_id", None) for role in ("pad", "bos", "eos", "cls", "sep")]
     ids += getattr(tokenizer, "all_special_ids", [])
     return tuple(sorted({i for i in ids if isinstance(i, int) and 0 <= i < config.vocab_size}))
+
+
+def _ends(net: nn.Module, tokenizer: Any, *released: int) -> tuple[int, ...]:
+    """Ids that end a text: what the network and the tokenizer say, and those of the `released` weights."""
+    said = getattr(net.config, "eos_token_id", None)
+    ids = [*(said if isinstance(said, list | tuple) else [said]), getattr(tokenizer, "eos_token_id", None), *released]
+    vocabulary = int(net.config.vocab_size)  # type: ignore[union-attr, arg-type]
+    return tuple(sorted({i for i in ids if isinstance(i, int) and 0 <= i < vocabulary}))
 
 
 def _eos(name: str, net: nn.Module, tokenizer: Any) -> int:
