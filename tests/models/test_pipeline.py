@@ -262,7 +262,7 @@ def test_a_walk_is_taken_up_at_the_level_above(name):
 def test_methods_search_and_every_row_is_counted():
     model = solved("dpm++")
     problems = redraft.prompts(model, rows_of(PLAIN))
-    sampler, rows_seen, looked = Scheduled(3), [], []
+    sampler, drawing, rows_seen, looked = Scheduled(3), Scheduled(3, stochasticity=1.0), [], []
 
     def brightness(samples, problems):
         looked.append(len(samples))
@@ -271,9 +271,10 @@ def test_methods_search_and_every_row_is_counted():
     for method in (
         redraft.BestOfN(3, sampler=sampler),
         redraft.IterRef(levels=(0.9, 0.0), moves=1, candidates=2, sampler=sampler),
-        redraft.SVDD(sampler=sampler),
-        redraft.Beam(sampler=sampler),
-        redraft.FK(sampler=sampler),
+        redraft.SVDD(sampler=drawing),
+        redraft.Beam(sampler=drawing),
+        redraft.FK(sampler=drawing),
+        redraft.ParticleGibbs(2, 3, sampler=drawing),
         redraft.ZeroOrder(sampler=sampler),
         redraft.Paths(level=0.8, forward=0.1, backward=0.3, sampler=sampler),
         redraft.DraftThenVerify(3, 1, draft=Scheduled(2), sampler=sampler),

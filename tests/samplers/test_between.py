@@ -35,6 +35,7 @@ from redraft.core.ledger import Ledger
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.evolution import Evolution
+from redraft.processes.paths import level_at
 from redraft.samplers import descend
 from redraft.samplers.unmask import Corrector
 
@@ -50,8 +51,9 @@ def model_of(name):
     if name == "tokens":
         return replace(exact_model(), timeless=False)
     pipeline = made(pipelines.stable_diffusion)
-    kind = {"uneven": "DPMSolverMultistepScheduler", "heun": "HeunDiscreteScheduler"}[name]
-    pipeline.scheduler = getattr(pipelines.diffusers, kind)(**pipelines.BETAS)
+    kind = "HeunDiscreteScheduler" if name == "heun" else "DPMSolverMultistepScheduler"
+    drawing = {"algorithm_type": "sde-dpmsolver++"} if name == "sde" else {}
+    pipeline.scheduler = getattr(pipelines.diffusers, kind)(**drawing, **pipelines.BETAS)
     return redraft.load_model(pipeline, example=embeddings(0, *PLAIN), guidance_scale=3.0)
 
 
@@ -71,6 +73,9 @@ WALKS = [
     ("gaussian", Parallel(7, order=2)),
     ("uneven", Scheduled(8)),
     ("heun", Scheduled(5)),
+    ("uneven", Scheduled(8, stochasticity=1.0)),
+    ("heun", Scheduled(5, stochasticity=0.5)),  # one evaluation a step, where the solver takes two
+    ("gaussian", Parallel(10, stochasticity=1.0, path="vp")),
     ("tokens", Unmask(10, preset("remdm-cap").rule)),  # its walks are never over before their time
     ("tokens", Unmask(9, preset("remdm-cap").rule, corrector=Corrector(0.1, 2))),
 ]
@@ -93,11 +98,9 @@ def test_a_part_of_a_walk_costs_what_is_foretold(name, sampler, high, low):
 def test_the_parts_of_a_walk_add_up(name, sampler):
     model, regions = model_of(name), torch.tensor([0, 4])
     steps = sampler.steps
-    grid = (
-        model.schedule(steps).grid.tolist()
-        if isinstance(sampler, Scheduled)
-        else [1 - k / steps for k in range(steps + 1)]
-    )
+    even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    grid = model.schedule(steps).grid if isinstance(sampler, Scheduled) else even
+    grid = (level_at(even) if getattr(sampler, "path", "own") == "vp" else grid).tolist()
     parts = [sampler.between(model, regions, *pair) for pair in zip(grid, grid[1:], strict=False)]
     assert torch.equal(sum(parts), sampler.between(model, regions))
     assert all(part[0] == 0 and part[1] > 0 for part in parts)
@@ -149,19 +152,18 @@ def spent_and_foretold(method, name, given):
 )
 def test_a_method_costs_what_it_says_where_nothing_is_saved(method, name, sampler):
     samplers = {"sampler": sampler} | ({"draft": sampler} if isinstance(method, DraftThenVerify) else {})
-    if isinstance(method, ParticleGibbs) and isinstance(sampler, Scheduled):
-        method = replace(method, rounds=1)  # these solvers remember, so no trajectory can be held
+    if isinstance(method, FK | SVDD | Beam | ParticleGibbs):
+        samplers = {"sampler": replace(sampler, stochasticity=1.0)}
     spent, foretold = spent_and_foretold(replace(method, **samplers), name, problems_of(name))
     assert (spent <= foretold).all()
     if method in EXACT:
         assert spent.tolist() == foretold.tolist()
 
 
-@pytest.mark.parametrize(("name", "steps"), [("uneven", 6), ("heun", 4)])
-def test_a_trajectory_whose_solver_remembers_is_not_held(name, steps):
-    method = ParticleGibbs(2, 3, sampler=Scheduled(steps))
+def test_a_trajectory_whose_solver_remembers_is_not_held():
+    method = ParticleGibbs(2, 3, sampler=Scheduled(6))
     with pytest.raises(RedraftError, match="whose solver remembers the steps before: choose a scheduler of single"):
-        redraft.run(method, model_of(name), problems_of(name), verifier=verifier, progress=False)
+        redraft.run(method, model_of("sde"), problems_of("sde"), verifier=verifier, progress=False)
 
 
 @pytest.mark.parametrize("method", [*EXACT[3:5], *EXACT[6:], *BOUNDED], ids=lambda method: type(method).__name__)

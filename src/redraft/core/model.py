@@ -19,7 +19,8 @@ class Model(Protocol):
 
     Attributes:
         name: how users call it.
-        process: the forward noising and the reverse steps that its network was trained for.
+        process: the forward noising and the reverse steps that its network was trained for; its `random_prior` says
+            whether pure noise differs from draw to draw, `random_steps(...)` whether reverse steps draw numbers.
         shape: (R, *region), the shape of a row; None stands for any number.
         offers: what it can do beyond predicting clean data, such as `"regions"` (a noise level per region),
             `"uncertainty"`, `"variance"`, `"logits"`, `"gradient"`.

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from redraft.core.batched import Batched
 from redraft.core.checkpoint import Checkpoint
 from redraft.core.counting import CountedModel, CountedVerifier
+from redraft.core.distinct import warn_of_copies
 from redraft.core.errors import RedraftError, shown
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method
@@ -92,6 +93,7 @@ def run(
         finally:
             if store and session.whole:
                 store.save(session, at_once=True)
+    warn_of_copies(session.trace, type(method).__name__)
     return session.result()
 
 

@@ -15,6 +15,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
+from redraft.core.distinct import Differing
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
@@ -23,7 +24,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.svdd import born
 from redraft.methods.value import Reward, needs_verifier, spread
-from redraft.samplers import AnySampler, Preset
+from redraft.samplers import AnySampler, stepping
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Beam:
         beams: B.
         children: M of each beam.
         reward: how states are valued; a beam search has no temperature, so that of `alpha` only joins the draws.
-        sampler: the base.
+        sampler: the base, of random steps; one that suits the model if not given.
     """
 
     beams: int = 2
     children: int = 2
     reward: Reward = field(default_factory=Reward)
-    sampler: AnySampler = field(default_factory=Preset)
+    sampler: AnySampler | None = None
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -55,28 +56,35 @@ class Beam:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        steps = self.sampler.between(model, draft.state.free.sum(1))
+        steps = self._sampler(model).between(model, draft.state.free.sum(1))
         return self.beams * (1 + self.children * (steps - 1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the draft can take."""
-        return self.beams * self.children * self.reward.draws * self.sampler.nfe(draft.state.free.sum(1))
+        return self.beams * self.children * self.reward.draws * self._sampler(model).nfe(draft.state.free.sum(1))
 
     def total(self) -> int:
         """Drafts in all."""
         return 1
 
+    def _sampler(self, model: Model) -> AnySampler:
+        return stepping(self.sampler, model, "beam search", self.beams * self.children > 1)
+
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.beams, streams)
-        walk = self.sampler.init(model, noisy, slots)
+        sampler = self._sampler(model)
+        walk = sampler.init(model, noisy, slots)
         value = torch.zeros_like(walk.done, dtype=torch.float64)
+        told = Differing.of(len(draft), walk.done.device)
         for number in count():
             going = ~walk.done.view(-1, self.beams).all(1).repeat_interleave(self.beams)
             if not going.any():
                 break
             here = slots[going].fold("step").fold(number)
-            family, values = born(self.sampler, model, walk[going], self.children, here, self.reward, verifier)
+            family, values = born(sampler, model, walk[going], self.children, here, self.reward, verifier)
+            told = told.and_of(family.state.x, going.view(-1, self.beams)[:, 0])
             rows = best_rows(values, self.beams * self.children, self.beams)
             walk, value[going] = walk.put(going, family[rows]), values[rows]
         rows = best_rows(value, self.beams)
-        return Draft(walk.state[rows], draft.number + 1, {"reward": value[rows]})
+        scores = {"reward": value[rows]} | told.scores(self.beams * self.children)
+        return Draft(walk.state[rows], draft.number + 1, scores)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from redraft.core.distinct import distinct, prints
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
@@ -19,7 +20,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import compared, needs_verifier, remembered
-from redraft.samplers import AnySampler, Preset, sample
+from redraft.samplers import AnySampler, Preset, restarting, sample
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class BestOfN:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best of 1, 2, ... times `at_once` samples; a start from elsewhere is the first to beat."""
         verifier = needs_verifier(verifier, "best-of-N", relative=True)
+        restarting(self.sampler, model, "best-of-N", self.n > 1)
         while draft.number < self.total() - 1:
             draft = self._better(model, draft, streams, verifier)
             yield draft
@@ -77,6 +79,8 @@ class BestOfN:
         reward = torch.where(better, best, before)
         winner = draft.carry.get("candidate", torch.full_like(place, -1))
         winner = torch.where(better, numbers.to(place).gather(1, place[:, None])[:, 0], winner)
-        scores = {"reward": reward, "mean_reward": rewards.mean(1), "candidate": winner}
-        carry = remembered(verifier, reward=reward) | {"candidate": winner}
+        new = prints(drawn.x).view(len(draft), -1)
+        seen = torch.cat([draft.carry.get("seen", new[:, :0]), new], 1)
+        scores = {"reward": reward, "mean_reward": rewards.mean(1), "candidate": winner} | distinct(seen)
+        carry = remembered(verifier, reward=reward) | {"candidate": winner, "seen": seen}
         return Draft(state, draft.number + 1, scores, carry, told.table())

@@ -9,6 +9,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from redraft.core.distinct import among
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
@@ -17,7 +18,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, Parallel, descend, looks, sample
+from redraft.samplers import AnySampler, Parallel, descend, looks, restarting, sample
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class DraftThenVerify:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "draft-then-verify", relative=True)
+        restarting(self.draft, model, "draft-then-verify", self.candidates > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
@@ -75,7 +77,7 @@ class DraftThenVerify:
         winner = best_rows(rewards, self.finalists)
         parent = number[chosen.cpu()].view(-1, self.finalists)
         number = told.add(rewards, slots.fold("prior"), parent).flatten()
-        scores = {"reward": rewards[winner], "candidate": number[winner.cpu()]}
+        scores = {"reward": rewards[winner], "candidate": number[winner.cpu()]} | among(rough.x, len(draft))
         return Draft(final[winner], 0, scores, candidates=told.table())
 
 
@@ -107,6 +109,7 @@ class Halving:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "successive halving", relative=True)
+        restarting(self.sampler, model, "successive halving", self.candidates > 1)
         if not self.sampler.by_level:
             raise RedraftError("successive halving judges walks on their way: use Parallel or a masked sampler")
         if draft.number < 0:
@@ -151,5 +154,5 @@ class Halving:
         rewards = scored(model, walk.state, verifier)
         winner = best_rows(rewards, sizes[-1])
         number = told.add(rewards, slots.fold("prior"), parent).flatten()[winner.cpu()]
-        scores = {"reward": rewards[winner], "candidate": number}
+        scores = {"reward": rewards[winner], "candidate": number} | among(walk.state.x, len(draft))
         return Draft(walk.state[winner], 0, scores, candidates=told.table())

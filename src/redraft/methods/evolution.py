@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from redraft.core.distinct import among
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
@@ -28,7 +29,7 @@ from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import needs_verifier, remembered, scored, spread
 from redraft.methods.zero_order import continuous
-from redraft.samplers import AnySampler, Parallel, descend, sample
+from redraft.samplers import AnySampler, Parallel, descend, restarting, sample
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Evolution:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best so far of each generation."""
         verifier = needs_verifier(verifier, "evolutionary search", relative=True)
+        restarting(self.sampler, model, "evolutionary search")
         if 1.0 in self.levels:
             continuous(model, "evolutionary search at level 1")
         if not self.sampler.by_level and min(self.levels, default=1.0) < 1:
@@ -150,6 +152,7 @@ class Evolution:
         members = {name: _taken(value, order) for name, value in members.items()}
         state = draft.state.to(members["x"][:, 0], torch.zeros_like(draft.state.t))
         scores = {"reward": rewards[:, 0], "mean_reward": rewards.mean(1), "candidate": members["number"][:, 0]}
+        scores |= among(members["x"].flatten(0, 1), len(draft))
         carry = members | remembered(verifier, rewards=rewards)
         return Draft(state, draft.number + 1, scores, carry, told.table())
 

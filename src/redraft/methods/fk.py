@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from redraft.core.distinct import Differing
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.method import Verifier
 from redraft.core.model import Model
@@ -33,7 +34,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import SCHEMES, effective_size, log_mean, resample
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, Preset, advance
+from redraft.samplers import AnySampler, advance, stepping
 
 POTENTIALS = ("difference", "max", "sum", "reward")
 
@@ -91,7 +92,7 @@ class FK:
         scheme: 'systematic', 'stratified', 'residual' or 'multinomial'.
         ramp: the exponent p of the factor (1 - level)^p on lambda on the way; 0 is full strength from the start.
         choose: the sample is the 'best' particle, or one drawn in proportion to its 'weight'.
-        sampler: the base.
+        sampler: the base, of random steps; one that suits the model if not given.
     """
 
     particles: int = 4
@@ -102,7 +103,7 @@ class FK:
     scheme: Literal["systematic", "stratified", "residual", "multinomial"] = "systematic"
     ramp: float = 0.0
     choose: Literal["best", "weight"] = "best"
-    sampler: AnySampler = field(default_factory=Preset)
+    sampler: AnySampler | None = None
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -123,41 +124,48 @@ class FK:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        return self.particles * self.sampler.between(model, draft.state.free.sum(1))
+        return self.particles * self._sampler(model).between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the draft can take."""
-        weighings = self.sampler.nfe(draft.state.free.sum(1)) // self.every
+        weighings = self._sampler(model).nfe(draft.state.free.sum(1)) // self.every
         return self.particles * (weighings * self.reward.draws + 1)
 
     def total(self) -> int:
         """Drafts in all."""
         return 1
 
+    def _sampler(self, model: Model) -> AnySampler:
+        return stepping(self.sampler, model, "FK steering", self.particles > 1)
+
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.particles, streams)
-        slots = slots.fold("initial")
-        walk = self.sampler.init(model, noisy, slots)
+        sampler, slots = self._sampler(model), slots.fold("initial")
+        walk = sampler.init(model, noisy, slots)
         cloud = Cloud.start(len(draft), self.particles, self.potential, walk.done.device)
+        told = Differing.of(len(draft), walk.done.device)
         for number in count(1):
-            walk = advance(self.sampler, model, walk, slots)
+            walk = advance(sampler, model, walk, slots)
             going = ~walk.done.view(-1, self.particles).all(1)
             if not going.any():
                 break
             if number % self.every == 0:
                 rows = going.repeat_interleave(self.particles)
+                told = told.and_of(walk[rows].state.x, going)
                 moment = streams[going].fold("weigh").fold(number), slots[rows].fold("value").fold(number)
                 part, weighed = self._weigh(model, walk[rows], cloud[going], moment, verifier)
                 walk, cloud = walk.put(rows, part), cloud.put(going, weighed)
-        return self._chosen(model, draft, walk.state, cloud, streams, verifier)
+        told = told.and_of(walk.state.x, cloud.resampled >= 0)
+        chosen = self._chosen(model, draft, walk.state, cloud, streams, verifier)
+        return replace(chosen, scores=chosen.scores | told.scores(self.particles))
 
     def _weigh(
         self, model: Model, walk: Any, cloud: Cloud, streams: tuple[Streams, Streams], verifier: Verifier
     ) -> tuple[Any, Cloud]:
         """Value the particles, multiply their weights, resample the problems whose effective size is low."""
-        walk, value = self.reward.value(self.sampler, model, walk, streams[1], verifier)
+        walk, value = self.reward.value(self._sampler(model), model, walk, streams[1], verifier)
         value = self.reward.log_weight(value).view(-1, self.particles)
-        level = self.sampler.level(walk).double().view_as(value).mean(1, keepdim=True)
+        level = self._sampler(model).level(walk).double().view_as(value).mean(1, keepdim=True)
         cloud = self._factor(cloud, (1 - level) ** self.ramp * value)
         low = effective_size(cloud.log_weight) <= self.threshold * self.particles + 1e-9
         if self.threshold == 0 or not low.any():

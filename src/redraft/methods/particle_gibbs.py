@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from redraft.core.distinct import Differing
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
@@ -26,7 +27,7 @@ from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.fk import Cloud
 from redraft.methods.value import Reward, needs_verifier, spread
-from redraft.samplers import AnySampler, Preset, advance
+from redraft.samplers import AnySampler, advance, stepping
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,14 @@ class ParticleGibbs:
         particles: N of each problem, the one that is held included.
         reward: the target's temperature, and how states are valued.
         every: steps between weighings.
-        sampler: the base.
+        sampler: the base, of random steps; one that suits the model if not given.
     """
 
     rounds: int = 4
     particles: int = 4
     reward: Reward = field(default_factory=Reward)
     every: int = 1
-    sampler: AnySampler = field(default_factory=Preset)
+    sampler: AnySampler | None = None
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -64,27 +65,31 @@ class ParticleGibbs:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the next draft can take."""
-        return self.particles * self.sampler.between(model, draft.state.free.sum(1))
+        return self.particles * self._sampler(model).between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the next draft can take."""
-        weighings = self.sampler.nfe(draft.state.free.sum(1)) // self.every + 1
+        weighings = self._sampler(model).nfe(draft.state.free.sum(1)) // self.every + 1
         return self.particles * self.reward.draws * weighings
 
     def total(self) -> int:
         """Drafts in all."""
         return self.rounds
 
+    def _sampler(self, model: Model) -> AnySampler:
+        return stepping(self.sampler, model, "particle Gibbs")
+
     def _round(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.particles, streams)
-        walk = self.sampler.init(model, noisy, slots)
+        sampler = self._sampler(model)
+        walk = sampler.init(model, noisy, slots)
         cloud = Cloud.start(len(draft), self.particles, "difference", walk.done.device)
         value, open_ = cloud.log_weight.flatten(), cloud.resampled == 0  # problems whose last weighing is to come
         history: list[tuple[Any, Tensor]] = []
-        number = 0
+        told, number = Differing.of(len(draft), walk.done.device), 0
         while True:
             number += 1
-            walk = advance(self.sampler, model, walk, slots)
+            walk = advance(sampler, model, walk, slots)
             over = bool(walk.done.all())
             if number % self.every and not over:
                 continue
@@ -95,15 +100,17 @@ class ParticleGibbs:
                 )
             walk = self._held(walk, draft.carry, len(history))
             rows = open_.repeat_interleave(self.particles)
+            told = told.and_of(walk[rows].state.x, open_)
             value_streams = slots[rows].fold("value").fold(number)
-            part, some = self.reward.value(self.sampler, model, walk[rows], value_streams, verifier)
+            part, some = self.reward.value(sampler, model, walk[rows], value_streams, verifier)
             walk, value = walk.put(rows, part), value.masked_scatter(rows, some)
             cloud = cloud.put(open_, self._weighed(cloud[open_], some))
             ancestors = self._ancestors(cloud, walk, streams.fold("resample").fold(number), bool(draft.carry))
             history.append((replace(walk, prediction=None), ancestors))
             open_ = ~walk.done.view(-1, self.particles).all(1)
             if not open_.any():
-                return self._chosen(draft, history, cloud, value, streams)
+                chosen = self._chosen(draft, history, cloud, value, streams)
+                return replace(chosen, scores=chosen.scores | told.scores(self.particles))
             walk = walk[flat(ancestors)]
             cloud = cloud.put(open_, cloud[open_].drawn(ancestors[open_]))
 

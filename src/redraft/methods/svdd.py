@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from redraft.core.distinct import Differing
 from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model
@@ -27,7 +28,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.value import Reward, needs_verifier
-from redraft.samplers import AnySampler, Preset, advance
+from redraft.samplers import AnySampler, advance, stepping
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class SVDD:
         children: M.
         reward: the target's temperature, and how states are valued.
         greedy: take the best child.
-        sampler: the base.
+        sampler: the base, of random steps; one that suits the model if not given.
     """
 
     children: int = 4
     reward: Reward = field(default_factory=Reward)
     greedy: bool = False
-    sampler: AnySampler = field(default_factory=Preset)
+    sampler: AnySampler | None = None
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -59,32 +60,38 @@ class SVDD:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        steps = self.sampler.between(model, draft.state.free.sum(1))
+        steps = self._sampler(model).between(model, draft.state.free.sum(1))
         return 1 + self.children * (steps - 1)
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the draft can take."""
-        return self.children * self.reward.draws * self.sampler.nfe(draft.state.free.sum(1))
+        return self.children * self.reward.draws * self._sampler(model).nfe(draft.state.free.sum(1))
 
     def total(self) -> int:
         """Drafts in all."""
         return 1
 
+    def _sampler(self, model: Model) -> AnySampler:
+        return stepping(self.sampler, model, "SVDD", self.children > 1)
+
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
-        walk = self.sampler.init(model, noisy, streams)
+        sampler = self._sampler(model)
+        walk = sampler.init(model, noisy, streams)
         value = torch.zeros_like(walk.done, dtype=torch.float64)
+        told = Differing.of(len(walk), walk.done.device)
         for number in count():
             going = ~walk.done
             if not going.any():
                 break
             here = streams[going].fold("step").fold(number)
-            family, values = born(self.sampler, model, walk[going], self.children, here, self.reward, verifier)
+            family, values = born(sampler, model, walk[going], self.children, here, self.reward, verifier)
+            told = told.and_of(family.state.x, going)
             values = values.view(-1, self.children)
             chosen = values.argmax(1) if self.greedy else self._drawn(values, here)
             walk = walk.put(going, family[flat(chosen, self.children)])
             value[going] = values.gather(1, chosen[:, None])[:, 0]
-        return Draft(walk.state, draft.number + 1, {"reward": value})
+        return Draft(walk.state, draft.number + 1, {"reward": value} | told.scores(self.children))
 
     def _drawn(self, values: Tensor, streams: Streams) -> Tensor:
         return resample(self.reward.log_weight(values), streams.fold("choose"), "multinomial")[:, 0]

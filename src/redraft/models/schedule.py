@@ -8,14 +8,15 @@ whole: between two of them nothing is provisional.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
-from redraft.models.probe import StandIn
+from redraft.models.probe import Draws, StandIn
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,26 @@ class Schedule:
     def grid(self) -> Tensor:
         """Levels (n + 1,) before each step and after the last."""
         return self.levels[self.begins]
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether the scheduler's steps draw numbers, tried on a walk of zeros."""
+        scheduler, x, drawn = copy.deepcopy(self.scheduler), torch.zeros(1, 4, 8, 8), list[int]()
+
+        def draw(shape: tuple[int, ...]) -> Tensor:
+            drawn.append(1)
+            return torch.zeros(shape)
+
+        with Draws(draw, type(scheduler).__name__):
+            for timestep in scheduler.timesteps:
+                x = scheduler.step(torch.zeros_like(x), timestep, x, **self.options, return_dict=False)[0]
+        return bool(drawn)
+
+    def by_single_steps(self, levels: Tensor) -> Schedule:
+        """A schedule of one evaluation a step at `levels` (n + 1,), of which the last is 0."""
+        steps = len(levels) - 1
+        scales = self.scales[:1].expand(steps + 1)
+        return replace(self, levels=levels, scales=scales, begins=torch.arange(steps + 1))
 
     def above(self, level: Tensor) -> Tensor:
         """The last step (B,) that begins no lower than `level` (B,), or the first."""

@@ -12,6 +12,12 @@ from redraft.core.streams import Streams
 class Continuous:
     """A process whose clean regions are real numbers and whose prediction is their posterior mean."""
 
+    random_prior = True
+
+    def random_steps(self, steps: int, stochasticity: float, temperature: float) -> bool:
+        """Whether `step` draws numbers on a region's way down in so many steps: all but the last may."""
+        return steps > 1 and stochasticity > 0 and temperature > 0
+
     def guess(self, state: State, prediction: Prediction, streams: Streams) -> State:
         """The clean sample that the network expects: the posterior mean."""
         return state.to(merge(state.t > 0, prediction.clean, state.x), torch.zeros_like(state.t))

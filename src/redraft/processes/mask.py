@@ -115,6 +115,11 @@ class MaskDiffusion:
 
     mask: int
     schedule: Schedule = field(default_factory=Linear)
+    random_prior = False
+
+    def random_steps(self, steps: int, stochasticity: float, temperature: float) -> bool:
+        """Whether `step` draws numbers on a position's way down in so many steps: which it is, or its token."""
+        return steps > 1 or temperature > 0
 
     def prior(self, state: State, where: Tensor, streams: Streams) -> State:
         """Masks, level 1, in the positions `where` (B, R)."""

@@ -7,6 +7,7 @@ from redraft.samplers.parallel import Parallel
 from redraft.samplers.presets import Preset, preset
 from redraft.samplers.scheduled import Scheduled
 from redraft.samplers.sequential import Sequential
+from redraft.samplers.suited import restarting, stepping
 from redraft.samplers.unmask import Unmask
 
 if TYPE_CHECKING:
@@ -26,5 +27,7 @@ __all__ = [
     "descend",
     "looks",
     "preset",
+    "restarting",
     "sample",
+    "stepping",
 ]

@@ -14,6 +14,7 @@ from redraft.core.model import Model, demand
 from redraft.core.rows import Rows
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
+from redraft.processes.flow import RectifiedFlow
 
 SUITED = {"schedule": "Scheduled(30)", "tokens": "Preset()", "regions": "Sequential()"}
 """A sampler for models that offer something."""
@@ -84,6 +85,12 @@ class Sampler(Protocol):
     def by_level(self) -> bool:
         """See above."""
 
+    def random_start(self, model: Model) -> bool:
+        """Whether the outcome depends on the noise that a walk begins from."""
+
+    def random_steps(self, model: Model) -> bool:
+        """Whether the outcome differs between walks that go on from one state: some step draws numbers."""
+
     def init(self, model: Model, state: State, streams: Streams) -> Any:
         """The walk at its start."""
 
@@ -127,6 +134,16 @@ def wanted(model: Model, feature: str, by: str) -> None:
     except RedraftError as error:
         suited = next((sampler for offer, sampler in SUITED.items() if offer in model.offers), "Parallel(50)")
         raise RedraftError(f"{error}: give the method sampler=redraft.{suited}") from None
+
+
+def linear(model: Model, path: str) -> None:
+    """Raise unless the `path` is the model's own or its process is a flow, whose path is linear.
+
+    Raises:
+        RedraftError: it is not.
+    """
+    if path != "own" and not isinstance(model.process, RectifiedFlow):
+        raise RedraftError(f"path={path!r} changes the path of a flow, and {model.name!r} is none: leave path='own'")
 
 
 def stretch(steps: Tensor, high: float, low: float) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from redraft.core.errors import RedraftError, check_range
 from redraft.core.model import Model
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
-from redraft.samplers.base import Looked, stretch
+from redraft.processes.paths import check_path, level_at, time_at
+from redraft.samplers.base import Looked, linear, stretch
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class Parallel:
             last and asks for stochasticity 0.
         stochasticity: 0 deterministic, 1 ancestral.
         temperature: scale of the noise that is added.
+        path: 'own', equal steps in the process's level, or for a flow 'vp', equal steps in the time of a
+            variance-preserving path; see `redraft.processes.paths`.
     """
 
     steps: int = 50
     order: int = 1
     stochasticity: float = 0.0
     temperature: float = 1.0
+    path: Literal["own", "vp"] = "own"
     by_level = True
 
     def __post_init__(self) -> None:
@@ -59,8 +64,17 @@ class Parallel:
         if self.order not in (1, 2):
             raise RedraftError(f"order is {self.order}: use 1 (Euler) or 2 (Heun)")
         check_range(self, stochasticity=1, temperature=float("inf"))
+        check_path(self.path)
         if self.order == 2 and self.stochasticity > 0:
             raise RedraftError("Heun's steps (order=2) are deterministic: set stochasticity=0 or order=1")
+
+    def random_start(self, model: Model) -> bool:
+        """Whether pure noise is random."""
+        return bool(model.process.random_prior)
+
+    def random_steps(self, model: Model) -> bool:
+        """Whether the process's steps draw numbers."""
+        return self.order == 1 and model.process.random_steps(self.steps, self.stochasticity, self.temperature)
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """Network rows (B,) of a walk over `regions` (B,) noisy regions, whatever their level."""
@@ -68,7 +82,7 @@ class Parallel:
 
     def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
         """Network rows (B,) of the part of a walk over `regions` (B,) noisy regions from `high` to `low`."""
-        first, last = stretch(torch.full_like(regions, self.steps), high, low)
+        first, last = stretch(torch.full_like(regions, self.steps), *map(self._share, (high, low)))
         to_end = (last > first) & (last == self.steps)
         return (regions > 0) * ((last - first) * self.order - to_end * (self.order - 1))
 
@@ -76,6 +90,7 @@ class Parallel:
         """The walk at its start; rows without a noisy region have arrived."""
         if self.order == 2 and not hasattr(model.process, "velocity"):
             raise RedraftError(f"Heun's steps need a velocity, which the process of {model.name!r} lacks: set order=1")
+        linear(model, self.path)
         steps = (state.t > 0).any(1) * self.steps
         return ParallelWalk(state, state.t, torch.zeros_like(steps), steps)
 
@@ -86,7 +101,7 @@ class Parallel:
     def step(self, model: Model, walk: ParallelWalk, streams: Streams) -> ParallelWalk:
         """One step: one network evaluation, or two."""
         state, process = walk.state, model.process
-        t_next = walk.top * (1 - (walk.step + 1) / walk.steps)[:, None]
+        t_next = self._level(walk.top, (1 - (walk.step + 1) / walk.steps)[:, None])
         prediction = walk.predicted(model)
         if self.order == 1:
             noise = streams.fold("parallel").fold(walk.step)
@@ -97,7 +112,7 @@ class Parallel:
 
     def level(self, walk: ParallelWalk) -> Tensor:
         """Level of noise (B,) that each row has come down to."""
-        return walk.top.amax(1).double() * (1 - walk.step / walk.steps.clamp_min(1))
+        return self._level(walk.top.amax(1).double(), 1 - walk.step / walk.steps.clamp_min(1))
 
     def arrived(self, model: Model, state: State) -> ParallelWalk:
         """The walk at its end, of a clean state whose free regions may be walked again from level 1."""
@@ -107,10 +122,21 @@ class Parallel:
     def rewind(self, model: Model, walk: ParallelWalk, level: float, streams: Streams, at: float = 0.0) -> ParallelWalk:
         """The walk noised back up to `level`, or to the next level of its grid above."""
         most = walk.top.amax(1).double().clamp_min(1e-12)
-        step = (walk.steps * (1 - level / most) + 1e-6).floor().long().clamp_min(0)
-        t = walk.top * (1 - step / walk.steps)[:, None]
+        step = (walk.steps * (1 - self._share(level, most)) + 1e-6).floor().long().clamp_min(0)
+        t = self._level(walk.top, (1 - step / walk.steps)[:, None])
         state = model.process.renoise(walk.state, walk.top > 0, t.to(walk.state.t), streams)
         return replace(walk, state=state, step=step, prediction=None, fresh=None)
+
+    def _level(self, top: Tensor, share: Tensor) -> Tensor:
+        """Level of regions that begin at `top`, when this share of their steps is left; shapes broadcast."""
+        return top * share if self.path == "own" else level_at(share * time_at(top)).to(top)
+
+    def _share(self, level: float, top: Tensor | None = None) -> Any:
+        """The share of steps that is left at a level of regions that begin at `top` (B,), or at 1: of `_level`."""
+        if self.path == "own":
+            return level if top is None else level / top
+        time = time_at(torch.tensor(level, dtype=torch.float64))
+        return float(time) if top is None else time.to(top) / time_at(top)
 
 
 def _heun(model: Model, state: State, velocity: Tensor, t_next: Tensor) -> State:

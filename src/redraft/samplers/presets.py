@@ -220,6 +220,14 @@ class Preset:
         """Reject what no sampler can be made of."""
         sampler_of(self)
 
+    def random_start(self, model: Model) -> bool:
+        """Masks are always the same."""
+        return False
+
+    def random_steps(self, model: Model) -> bool:
+        """Whether tokens are drawn, or positions are."""
+        return sampler_of(self).random_steps(model)
+
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
         return sampler_of(self).nfe(regions, level)

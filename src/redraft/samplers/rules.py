@@ -159,6 +159,12 @@ class Rule:
         return self.joint or self.budget.revises
 
     @property
+    def random(self) -> bool:
+        """Whether it draws numbers; parts of one's own that do not say are taken to."""
+        parts = [part for part in (self.budget, self.scorer) if part is not None]
+        return self.noise > 0 or self.scorer is None or any(getattr(part, "random", True) for part in parts)
+
+    @property
     def passes(self) -> int:
         """Network rows that a step takes beyond the denoiser's own."""
         return self.scorer.passes if self.scorer else 0

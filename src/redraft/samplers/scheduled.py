@@ -3,6 +3,18 @@
 A scheduler keeps its solver's history in its attributes. Here each row has its own copy of whatever a step has changed,
 so rows can be reordered, repeated and sent back, and stand at different steps in one batch. What a scheduler draws
 comes from the rows' streams.
+
+Most solvers draw nothing, and methods that let several walks go on from one state need steps that do. With the
+`stochasticity` alpha above 0 the walk has the pipeline's levels t and, in place of its solver, the process's reverse
+step, which for x_t = a_t x0 + b_t e is
+
+    x_s = a_s x0 + b_s sqrt(1 - alpha^2 (1 - rho^2)) e + alpha b_s sqrt(1 - rho^2) n,  rho = a_t b_s / (a_s b_t),
+
+of the predicted x0 and the noise e = (x_t - a_t x0) / b_t, with fresh n ~ N(0, I). Whatever alpha is, x_s has the
+variance b_s^2 around a_s x0, so that every level keeps its law, with an error that falls with the number of steps as
+Euler's does. It is DDIM's step with eta = alpha (Song, Meng, Ermon, "Denoising diffusion implicit models", 2021,
+https://arxiv.org/abs/2010.02502), at alpha = 1 DDPM's, for any path of one signal and one noise; for flows it solves an
+SDE of the family of Kim et al. (2025, https://arxiv.org/abs/2503.19385), who leave open how much noise it has.
 """
 
 from __future__ import annotations
@@ -10,18 +22,19 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, check_range
 from redraft.core.model import Model
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
 from redraft.models.probe import Draws
 from redraft.models.schedule import Schedule
-from redraft.samplers.base import Looked, wanted
+from redraft.processes.paths import check_path, level_at
+from redraft.samplers.base import Looked, linear, wanted
 
 Memory = dict[str, Any]
 """What a step changed in a scheduler, of one row: tensors (1, *latent), numbers, and lists of both."""
@@ -49,19 +62,42 @@ class ScheduledWalk(Looked):
 
 @dataclass(frozen=True)
 class Scheduled:
-    """The pipeline's own schedule and solver.
+    """The pipeline's own schedule and solver, or random steps along the schedule.
 
     Attributes:
         steps: how many, of one network evaluation each; Heun's take two but the last, and PNDM's first takes two.
+        stochasticity: 0 is the pipeline's own solver, above it the process's reverse step is taken; 1 is ancestral.
+        temperature: scale of the noise that this adds.
+        path: 'own' levels of the pipeline, or for a flow and steps that are random those of a variance-preserving path,
+            'vp'; see `redraft.processes.paths`.
     """
 
     steps: int = 50
+    stochasticity: float = 0.0
+    temperature: float = 1.0
+    path: Literal["own", "vp"] = "own"
     by_level = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
         if self.steps < 1:
             raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
+        check_range(self, stochasticity=1, temperature=float("inf"))
+        check_path(self.path)
+        if self.path != "own" and not self.stochasticity:
+            raise RedraftError(
+                "path='vp' is for random steps, as the pipeline's solver has levels of its own: set stochasticity=1"
+            )
+
+    def random_start(self, model: Model) -> bool:
+        """Noise differs from draw to draw."""
+        return True
+
+    def random_steps(self, model: Model) -> bool:
+        """Whether the process's steps draw numbers, or the pipeline's solver does."""
+        if self.stochasticity:
+            return bool(model.process.random_steps(self.steps, self.stochasticity, self.temperature))
+        return self._schedule(model).random
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """Network rows (B,) of a walk over `regions` (B,) noisy regions if a step takes one, not counting guidance."""
@@ -88,6 +124,8 @@ class Scheduled:
 
     def step(self, model: Model, walk: ScheduledWalk, streams: Streams) -> ScheduledWalk:
         """One step: one network evaluation, or two of solvers that need as many."""
+        if self.stochasticity:
+            return self._random_step(model, walk, streams)
         schedule = self._schedule(model)
         at, end = schedule.begins[walk.step.cpu()], schedule.begins[walk.step.cpu() + 1]
         walk = _moved(model, schedule, walk, at, streams)
@@ -115,8 +153,20 @@ class Scheduled:
 
     def _schedule(self, model: Model) -> Schedule:
         wanted(model, "schedule", "the sampler Scheduled")
+        linear(model, self.path)
         schedule: Schedule = model.schedule(self.steps)  # type: ignore[attr-defined]
-        return schedule
+        if not self.stochasticity:
+            return schedule
+        time = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)
+        return schedule.by_single_steps(schedule.grid if self.path == "own" else level_at(time).to(schedule.levels))
+
+    def _random_step(self, model: Model, walk: ScheduledWalk, streams: Streams) -> ScheduledWalk:
+        """One evaluation and a step of the process to the schedule's next level."""
+        t_next = self._schedule(model).grid.to(walk.state.t)[walk.step + 1][:, None]
+        noise = streams.fold("scheduled").fold(walk.step)
+        prediction = walk.predicted(model)
+        state = model.process.step(walk.state, prediction, t_next, noise, self.stochasticity, self.temperature)
+        return ScheduledWalk(state, walk.step + 1, walk.steps, walk.memory)
 
     def _at(self, state: State, step: Tensor) -> ScheduledWalk:
         return ScheduledWalk(state, step, torch.full_like(step, self.steps), [{} for _ in range(len(state))])

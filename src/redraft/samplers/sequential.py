@@ -171,6 +171,15 @@ class Sequential:
     def _blocks(self, regions: Tensor) -> Tensor:
         return (regions + self.regions_per_block - 1) // self.regions_per_block
 
+    def random_start(self, model: Model) -> bool:
+        """Whether pure noise is random."""
+        return bool(model.process.random_prior)
+
+    def random_steps(self, model: Model) -> bool:
+        """Whether the process's steps draw numbers, or the order of the blocks does."""
+        drawn = model.process.random_steps(self.steps_per_region, self.stochasticity, self.temperature)
+        return drawn or self.order in ("random", "graph")
+
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """Network rows (B,) of a walk over `regions` (B,) noisy regions, whatever their level."""
         blocks = self._blocks(regions)

@@ -1,0 +1,64 @@
+"""Which sampler a method walks with, and the error for one that would give it copies of one sample."""
+
+from __future__ import annotations
+
+from redraft.core.errors import RedraftError
+from redraft.core.model import Model
+from redraft.samplers.base import Sampler
+from redraft.samplers.parallel import Parallel
+from redraft.samplers.presets import Preset
+from redraft.samplers.scheduled import Scheduled
+
+
+def stepping(sampler: Sampler | None, model: Model, method: str, several: bool = True) -> Sampler:
+    """A sampler for a method that lets `several` walks go on from one state: the given one, or one that suits `model`.
+
+    Raises:
+        RedraftError: its steps draw nothing, so that these walks would be copies.
+    """
+    if sampler is None:
+        return _random(model)
+    if several and not sampler.random_steps(model):
+        raise RedraftError(
+            f"{method} lets several walks go on from one state, and with {_shown(sampler)} on {model.name!r} they "
+            f"would be copies: give it a sampler whose steps are random, such as {_advised(sampler, model)}"
+        )
+    return sampler
+
+
+def restarting(sampler: Sampler, model: Model, method: str, several: bool = True) -> Sampler:
+    """The sampler, of a method that compares `several` samples of one problem.
+
+    Raises:
+        RedraftError: neither its steps nor the noise that it begins from are random, so that these would be copies.
+    """
+    if several and not (sampler.random_start(model) or sampler.random_steps(model)):
+        raise RedraftError(
+            f"{method} compares several samples of a problem, and those of {_shown(sampler)} on {model.name!r} would "
+            f"be copies: give it a sampler that draws, such as {_advised(sampler, model)}"
+        )
+    return sampler
+
+
+def _random(model: Model) -> Sampler:
+    """A sampler for `model` whose steps are random."""
+    if "tokens" in model.offers:
+        return Preset()
+    return Scheduled(30, stochasticity=1.0) if "schedule" in model.offers else Parallel(50, stochasticity=1.0)
+
+
+def _advised(sampler: Sampler, model: Model) -> str:
+    """A sampler of the same kind that would do, or another, as a person writes it."""
+    if isinstance(sampler, Preset):
+        return f"Preset({sampler.name!r}, {sampler.steps}, temperature=1.0)"
+    if "tokens" in model.offers:
+        return "Preset('ancestral')"
+    kind = "Scheduled" if "schedule" in model.offers else "Parallel"
+    return f"{kind}({max(2, getattr(sampler, 'steps', 30))}, stochasticity=1.0)"
+
+
+def _shown(sampler: Sampler) -> str:
+    """The sampler in a few words."""
+    if isinstance(sampler, Preset):
+        return f"the preset {sampler.name!r} at these settings"
+    return f"{type(sampler).__name__} at these settings"
