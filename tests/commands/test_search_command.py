@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import looks
@@ -17,7 +18,7 @@ import torch
 
 import redraft
 from redraft.cli import main
-from redraft.commands.search import Shown, guides
+from redraft.commands.search import OF_RANDOM_STEPS, Shown, guides
 from redraft.commands.sized import SIZES, cost, plan, together
 from redraft.core.checkpoint import Checkpoint
 from redraft.core.errors import RedraftError
@@ -132,10 +133,45 @@ def test_every_method_fills_its_budget_and_no_more(folder, tmp_path, loaded, met
     image = summary(tmp_path)["images"][0]
     assert image["nfe"] <= 72
     settings = json.loads((tmp_path / "search.json").read_text())["method"]
-    open_plan = plan(method, sampler=redraft.Scheduled(3), draft=redraft.Scheduled(1), given=tuple(more[1:]))
-    problem = redraft.prompts(model, ["a"])
-    assert cost(open_plan.of(settings[open_plan.size]), model, problem) <= 72
-    assert cost(open_plan.of(settings[open_plan.size] + 1), model, problem) > 72
+    sampler = redraft.Scheduled(3, stochasticity=float(method in OF_RANDOM_STEPS))
+    open_plan = plan(method, sampler=sampler, draft=replace(sampler, steps=1), given=tuple(more[1:]))
+    problem, beside = redraft.prompts(model, ["a"]), 0 if method == "zero-order" else image["baseline_nfe"]
+    assert cost(open_plan.of(settings[open_plan.size]), model, problem) + beside <= 72
+    assert cost(open_plan.of(settings[open_plan.size] + 1), model, problem) + beside > 72
+
+
+@pytest.mark.parametrize("method", sorted({*SIZES, "random"} - {"best-of-n"}))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_search_ends_below_its_baseline_on_its_own_guide(folder, tmp_path, loaded, method, sign):
+    """Both of a guide and of its opposite, which cannot both be met by luck with as small a search."""
+    more = ["--settings", "level=0.9", "forward=0.1", "backward=0.5", "paths=1"] if method == "paths" else []
+    how = ["--verifier", f"bright:{sign}", "--held-out", "red", "--n-images", "3", "--batch", "1", *more]
+    assert main([*arguments(folder, tmp_path, "--prompt", "a", method=method, budget=60), *how]) == 0
+    images = summary(tmp_path)["images"]
+    assert all(sign * image["winner"]["bright"] >= sign * image["baseline"]["bright"] for image in images)
+    for image in images:
+        mean = red_and_bright(tmp_path / "prompts" / "0000" / f"winner-{image['problem']}.png")
+        assert mean == pytest.approx((image["winner"]["bright"], image["winner"]["red"]), abs=0.003)
+
+
+@pytest.mark.parametrize("method", ["random", "zero-order"])
+def test_the_baseline_is_the_first_candidate(folder, tmp_path, loaded, method):
+    assert main([*arguments(folder, tmp_path, "--prompt", "a", method=method), "--batch", "1"]) == 0
+    here = tmp_path / "prompts" / "0000"
+    first = float(Trace.load(here / "candidates.parquet")["score"][0])
+    assert summary(tmp_path)["images"][0]["baseline"]["bright"] == pytest.approx(first, rel=1e-5)
+
+
+def test_random_steps_are_asked_for_where_walks_part_and_on_demand(folder, tmp_path, loaded, capsys):
+    assert main([*arguments(folder, tmp_path / "a", "--prompt", "a", method="fk")]) == 0
+    assert json.loads((tmp_path / "a" / "search.json").read_text())["stochasticity"] == 1
+    assert main([*arguments(folder, tmp_path / "b", "--prompt", "a", "--stochasticity", "0.5")]) == 0
+    assert json.loads((tmp_path / "b" / "search.json").read_text())["stochasticity"] == 0.5
+    argv = arguments(folder, tmp_path / "c", "--prompt", "a", "--stochasticity", "0", method="svdd")
+    assert main(argv) == 2
+    assert (
+        "give it a sampler whose steps are random, such as Scheduled(3, stochasticity=1.0)" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("method", ["random", "zero-order", "evolution", "halving"])
@@ -169,8 +205,6 @@ def test_a_set_of_prompts_is_searched_one_by_one_with_scores_by_category(folder,
 
 
 def alone(model, text, number):
-    from dataclasses import replace
-
     return model, replace(redraft.prompts(model, [text]), ids=torch.tensor([number]))
 
 

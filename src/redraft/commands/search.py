@@ -10,17 +10,19 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 import redraft
-from redraft.commands.sized import plan
+from redraft.commands.sized import cost, plan
+from redraft.core.batched import Batched
 from redraft.core.errors import RedraftError, require, unknown
 from redraft.core.files import prepare, write
 from redraft.core.registry import VERIFIERS
 from redraft.core.result import settings_of
+from redraft.core.task import Problems
 from redraft.report.gallery import MOST, Found, Gallery, pixels, sheet, small
 from redraft.report.pictures import png
 from redraft.tasks.prompt_sets import PromptSet, load_prompts
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
 
     from redraft.core.method import Method
     from redraft.core.result import Result
-    from redraft.core.task import Problems
     from redraft.core.trace import Trace
 
+
+OF_RANDOM_STEPS = ("beam", "svdd", "fk")
+"""Methods whose walks part on their way, for which the pipeline's own solver, which draws nothing, will not do."""
 
 CALL = ("dtype", "guidance_scale", "negative_prompt", "height", "width")
 """Settings of the model and of its call, which its digest tells apart but does not name."""
@@ -58,6 +62,9 @@ class Search:
         budget: the most network evaluations (NFE) that an image may cost, guidance counted twice; the method is made as
             large as fits. The method's own size when not given.
         steps: of the pipeline's scheduler.
+        stochasticity: of a step, 0 for the pipeline's own solver, 1 for ancestral sampling along its levels; by default
+            0, and 1 for 'beam', 'svdd' and 'fk', which need random steps.
+        path: 'own', or of random steps and a flow 'vp', the levels of a variance-preserving path.
         n_images: for each prompt, each with a search of its own.
         batch: candidates of an image at once, in random search.
         seed: of all randomness.
@@ -82,6 +89,8 @@ class Search:
     settings: tuple[str, ...] = ()
     budget: int | None = None
     steps: int = 30
+    stochasticity: float | None = None
+    path: Literal["own", "vp"] = "own"
     n_images: int = 1
     batch: int = 4
     seed: int = 0
@@ -124,22 +133,41 @@ class Search:
         """The search, with all that it needs."""
         guide, parts, apart = guides(self.verifier, self.held_out)
         options = _options(self.verifier_options, (*parts, *apart))
-        sampler = redraft.Scheduled(self.steps)
-        open_plan = plan(
-            self.method, self.batch, self.settings, sampler=sampler, draft=redraft.Scheduled(max(1, self.steps // 4))
-        )
+        sampler = self._sampler()
+        rough = replace(sampler, steps=max(1, self.steps // 4))
+        open_plan = plan(self.method, self.batch, self.settings, sampler=sampler, draft=rough)
         model = redraft.load_model(self.model, self.device, **self.given())
         if "schedule" not in model.offers:
             raise RedraftError(f"{self.model!r} is no pipeline of diffusers: use `redraft sample` for it")
         loaded = {name: redraft.load_verifier(name, None, model, **options.get(name, {})) for name in (*parts, *apart)}
         problem = problems_of(model, prompts, 0, 1)
         fixed = self.budget is None or open_plan.size in open_plan.settings
-        method = open_plan.of() if fixed else open_plan.fitted(model, problem, self.budget or 0)
+        beside = cost(baseline(open_plan.of(), sampler), model, problem) if takes_part(open_plan.of()) else 0
+        method = open_plan.of() if fixed else open_plan.fitted(model, problem, self.budget or 0, beside)
         roles = dict.fromkeys(parts, "guide") | dict.fromkeys(apart, "held out")
         return Hunt(
             self, model, sampler, method, combined(guide, {name: loaded[name] for name in parts}), loaded, roles,
             prompts, folder,
         )  # fmt: skip
+
+    def _sampler(self) -> redraft.Scheduled:
+        """The walk of all candidates."""
+        stochasticity = self.stochasticity
+        if stochasticity is None:
+            stochasticity = float(self.method in OF_RANDOM_STEPS)
+        return redraft.Scheduled(self.steps, stochasticity, path=self.path)
+
+
+def baseline(method: Method, sampler: Any) -> Method:
+    """A plain sample: the search's own first candidate where that is a whole sample."""
+    if isinstance(method, redraft.ZeroOrder):
+        return replace(method, rounds=0)
+    return redraft.BestOfN(1, sampler=sampler)
+
+
+def takes_part(method: Method) -> bool:
+    """Whether the baseline is no candidate of the search, and so is compared with its answer in the end."""
+    return not isinstance(method, redraft.BestOfN | redraft.ZeroOrder)
 
 
 def guides(verifier: str, apart: str | None) -> tuple[dict[str, float] | None, list[str], list[str]]:
@@ -295,6 +323,8 @@ class Hunt:
             "verifier_options": _options(self.command.verifier_options, self.verifiers),
             "n_images": self.command.n_images,
             "steps": self.command.steps,
+            "stochasticity": self.sampler.stochasticity,
+            "path": self.command.path,
             "prompts": f"{len(self.prompts)}, {hashlib.sha256(texts.encode()).hexdigest()[:12]}",
             **self.command.given(),
         }
@@ -356,13 +386,14 @@ class Hunt:
         problems, work = problems_of(self.model, self.prompts, place, images), self.out / "work" / f"{place:04d}"
         shown = Shown(self.guide, work / "shown")
         common: dict[str, Any] = {"seed": command.seed, "evaluate": held_out(self.verifiers)}
-        plain = redraft.BestOfN(1, sampler=self.sampler)
+        plain = baseline(self.method, self.sampler)
         base = redraft.run(plain, self.model, problems, verifier=self.guide, progress=False, **common)
+        paid = int(base.ledger.nfe.max()) if takes_part(self.method) else 0
+        budget = redraft.Budget(nfe=None if command.budget is None else command.budget - paid)
         try:
             result = redraft.run(
-                self.method, self.model, problems, verifier=shown, budget=redraft.Budget(nfe=command.budget),
-                checkpoint=work, **common,
-            )  # fmt: skip
+                self.method, self.model, problems, verifier=shown, budget=budget, checkpoint=work, **common
+            )
         except RedraftError as error:
             if error.result is not None:
                 self.keep(place, problems, base, replace(error.result, interrupted=True), shown)
@@ -380,38 +411,50 @@ class Hunt:
             RedraftError: it cannot be written.
         """
         folder, part = self.folder(place), self.folder(place).with_suffix(".part")
+        plain = self.ahead(problems, base, result)
         try:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             for number, problem in enumerate(problems.ids.tolist()):
                 write(part / f"baseline-{number}.png", png(pixels(base.samples[number]), colours=None))
-                write(part / f"winner-{number}.png", png(pixels(result.samples[number]), colours=None))
+                winner = (base if plain[number] else result).samples[number]
+                write(part / f"winner-{number}.png", png(pixels(winner), colours=None))
                 if candidates := shown.sheet(problem):
                     write(part / f"candidates-{number}.png", candidates)
             result.trace.save(part / "trace.parquet")
             if len(result.candidates):
                 result.candidates.save(part / "candidates.parquet")
-            about = self.summary(place, problems, base, result)
+            about = self.summary(place, problems, base, result, plain)
             write(part / "summary.json", (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(part, folder)
         except OSError as error:
             raise RedraftError(f"{folder} cannot be written: {error.strerror or error}") from error
 
-    def summary(self, place: int, problems: Problems, base: Result, result: Result) -> dict[str, Any]:
-        """What the page is made of."""
+    def ahead(self, problems: Problems, base: Result, result: Result) -> list[bool]:
+        """For each image, whether the guide likes the baseline better than what the search found."""
+        if not takes_part(self.method):
+            return [False] * len(problems)
+        both = Batched(self.guide)(torch.cat([base.samples, result.samples]), Problems.cat([problems, problems]))
+        return (both[: len(problems)] > both[len(problems) :]).tolist()
+
+    def summary(
+        self, place: int, problems: Problems, base: Result, result: Result, plain: list[bool]
+    ) -> dict[str, Any]:
+        """What the page is made of; an image whose `plain` sample won has it for its winner."""
         images = []
+        spent = [base.ledger, result.ledger] if takes_part(self.method) else [result.ledger]
         for number, problem in enumerate(problems.ids.tolist()):
-            best = last(result.trace, problem)
+            best = last(base.trace if plain[number] else result.trace, problem)
             images.append(
                 {
                     "problem": problem,
                     "baseline_nfe": int(base.ledger.nfe[number]),
                     "baseline": {name: last(base.trace, problem)[name] for name in self.roles},
                     "winner": {name: best[name] for name in self.roles},
-                    "candidate": int(best["candidate"]) if "candidate" in best else None,
-                    "nfe": int(result.ledger.nfe[number]),
-                    "verifier_calls": int(result.ledger.verifier_calls[number]),
+                    "candidate": int(best["candidate"]) if "candidate" in best and not plain[number] else None,
+                    "nfe": sum(int(ledger.nfe[number]) for ledger in spent),
+                    "verifier_calls": sum(int(ledger.verifier_calls[number]) for ledger in spent),
                 }
             )
         facts = {name: values[place] for name, values in self.prompts.facts.items()}

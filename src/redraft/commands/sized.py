@@ -65,21 +65,21 @@ class Plan:
         method: Method = METHODS[self.name](**settings)
         return method
 
-    def fitted(self, model: Model, problem: Problems, budget: int) -> Method:
-        """The largest of those methods whose every draft keeps to the budget.
+    def fitted(self, model: Model, problem: Problems, budget: int, beside: int = 0) -> Method:
+        """The largest of those methods whose every draft keeps to the budget, with what is spent `beside` it.
 
         Raises:
             RedraftError: none does.
         """
         low = self._least()
-        if (need := cost(self.of(low), model, problem)) > budget:
+        if (need := cost(self.of(low), model, problem) + beside) > budget:
             raise RedraftError(f"a budget of {budget} NFE is too small for {self.name}, which takes {need} or more")
         high = low + 1
-        while high < MOST and cost(self.of(high), model, problem) <= budget:
+        while high < MOST and cost(self.of(high), model, problem) + beside <= budget:
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            if cost(self.of(middle), model, problem) <= budget:
+            if cost(self.of(middle), model, problem) + beside <= budget:
                 low = middle
             else:
                 high = middle

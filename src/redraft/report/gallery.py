@@ -172,10 +172,12 @@ class Gallery:
         done = sum(not found.interrupted for found in self.found)
         early = "" if done == self.planned else f" Stopped early: {done} of {self.planned} prompts are done."
         nfe, base = (max(image[name] for found in self.found for image in found.images) for name in NFE)
+        plain = f"The baseline is a plain sample, at {base} of these, and the answer where the guide likes it best."
+        if self.settings["method"]["type"] in ("BestOfN", "ZeroOrder"):
+            plain = f"The baseline is the first candidate, a plain sample at {base}."
         return [
             f"<h1>{escape(self._title())}</h1>",
-            f"<p>{_count(self.planned, 'prompt')}, each searched with {nfe} network evaluations an image. The baseline "
-            f"is a plain sample, the first candidate of random search, at {base}; it is not part of these.{early}"
+            f"<p>{_count(self.planned, 'prompt')}, each searched with {nfe} network evaluations an image. {plain}{early}"
             "</p>",
         ]
 
