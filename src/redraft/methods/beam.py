@@ -24,7 +24,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.svdd import born
 from redraft.methods.value import Reward, needs_verifier, spread
-from redraft.samplers import AnySampler, stepping
+from redraft.samplers import AnySampler, needs_random_steps, suited
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Beam:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "beam search")
+        needs_random_steps(self._sampler(model), model, "beam search", self.beams * self.children > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
@@ -68,7 +69,7 @@ class Beam:
         return 1
 
     def _sampler(self, model: Model) -> AnySampler:
-        return stepping(self.sampler, model, "beam search", self.beams * self.children > 1)
+        return suited(self.sampler, model)
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.beams, streams)

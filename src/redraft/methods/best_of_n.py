@@ -20,7 +20,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import compared, needs_verifier, remembered
-from redraft.samplers import AnySampler, Preset, restarting, sample
+from redraft.samplers import AnySampler, Preset, needs_restarts, sample
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class BestOfN:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best of 1, 2, ... times `at_once` samples; a start from elsewhere is the first to beat."""
         verifier = needs_verifier(verifier, "best-of-N", relative=True)
-        restarting(self.sampler, model, "best-of-N", self.n > 1)
+        needs_restarts(self.sampler, model, "best-of-N", self.n > 1)
         while draft.number < self.total() - 1:
             draft = self._better(model, draft, streams, verifier)
             yield draft

@@ -18,7 +18,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, Parallel, descend, looks, restarting, sample
+from redraft.samplers import AnySampler, Parallel, descend, looks, needs_restarts, sample
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class DraftThenVerify:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "draft-then-verify", relative=True)
-        restarting(self.draft, model, "draft-then-verify", self.candidates > 1)
+        needs_restarts(self.draft, model, "draft-then-verify", self.candidates > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
@@ -109,7 +109,7 @@ class Halving:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "successive halving", relative=True)
-        restarting(self.sampler, model, "successive halving", self.candidates > 1)
+        needs_restarts(self.sampler, model, "successive halving", self.candidates > 1)
         if not self.sampler.by_level:
             raise RedraftError("successive halving judges walks on their way: use Parallel or a masked sampler")
         if draft.number < 0:

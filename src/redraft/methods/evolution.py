@@ -29,7 +29,7 @@ from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import needs_verifier, remembered, scored, spread
 from redraft.methods.zero_order import continuous
-from redraft.samplers import AnySampler, Parallel, descend, restarting, sample
+from redraft.samplers import AnySampler, Parallel, descend, needs_restarts, sample
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Evolution:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best so far of each generation."""
         verifier = needs_verifier(verifier, "evolutionary search", relative=True)
-        restarting(self.sampler, model, "evolutionary search")
+        needs_restarts(self.sampler, model, "evolutionary search")
         if 1.0 in self.levels:
             continuous(model, "evolutionary search at level 1")
         if not self.sampler.by_level and min(self.levels, default=1.0) < 1:

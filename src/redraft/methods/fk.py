@@ -34,7 +34,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import SCHEMES, effective_size, log_mean, resample
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, advance, stepping
+from redraft.samplers import AnySampler, advance, needs_random_steps, suited
 
 POTENTIALS = ("difference", "max", "sum", "reward")
 
@@ -119,6 +119,7 @@ class FK:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft: the chosen particle; `carry` holds all of them with their weights."""
         verifier = needs_verifier(verifier, "FK steering")
+        needs_random_steps(self._sampler(model), model, "FK steering", self.particles > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
@@ -136,7 +137,7 @@ class FK:
         return 1
 
     def _sampler(self, model: Model) -> AnySampler:
-        return stepping(self.sampler, model, "FK steering", self.particles > 1)
+        return suited(self.sampler, model)
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.particles, streams)

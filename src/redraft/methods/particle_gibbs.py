@@ -27,7 +27,7 @@ from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.fk import Cloud
 from redraft.methods.value import Reward, needs_verifier, spread
-from redraft.samplers import AnySampler, advance, stepping
+from redraft.samplers import AnySampler, advance, needs_random_steps, suited
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class ParticleGibbs:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """A draft a round; `carry` holds the trajectory that was chosen."""
         verifier = needs_verifier(verifier, "particle Gibbs")
+        needs_random_steps(self._sampler(model), model, "particle Gibbs")
         if draft.number >= 0 and not draft.carry:
             raise RedraftError("particle Gibbs moves trajectories: it cannot begin from finished samples")
         while draft.number < self.rounds - 1:
@@ -77,7 +78,7 @@ class ParticleGibbs:
         return self.rounds
 
     def _sampler(self, model: Model) -> AnySampler:
-        return stepping(self.sampler, model, "particle Gibbs")
+        return suited(self.sampler, model)
 
     def _round(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.particles, streams)

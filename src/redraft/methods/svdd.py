@@ -28,7 +28,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.value import Reward, needs_verifier
-from redraft.samplers import AnySampler, advance, stepping
+from redraft.samplers import AnySampler, advance, needs_random_steps, suited
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class SVDD:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "SVDD")
+        needs_random_steps(self._sampler(model), model, "SVDD", self.children > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
@@ -72,7 +73,7 @@ class SVDD:
         return 1
 
     def _sampler(self, model: Model) -> AnySampler:
-        return stepping(self.sampler, model, "SVDD", self.children > 1)
+        return suited(self.sampler, model)
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))

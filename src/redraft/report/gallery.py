@@ -177,8 +177,8 @@ class Gallery:
             plain = f"The baseline is the first candidate, a plain sample at {base}."
         return [
             f"<h1>{escape(self._title())}</h1>",
-            f"<p>{_count(self.planned, 'prompt')}, each searched with {nfe} network evaluations an image. {plain}{early}"
-            "</p>",
+            f"<p>{_count(self.planned, 'prompt')}, each searched with {nfe} network evaluations an image. "
+            f"{plain}{early}</p>",
         ]
 
     def _scores(self) -> list[str]:

@@ -7,7 +7,7 @@ from redraft.samplers.parallel import Parallel
 from redraft.samplers.presets import Preset, preset
 from redraft.samplers.scheduled import Scheduled
 from redraft.samplers.sequential import Sequential
-from redraft.samplers.suited import restarting, stepping
+from redraft.samplers.suited import needs_random_steps, needs_restarts, suited
 from redraft.samplers.unmask import Unmask
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ __all__ = [
     "advance",
     "descend",
     "looks",
+    "needs_random_steps",
+    "needs_restarts",
     "preset",
-    "restarting",
     "sample",
-    "stepping",
+    "suited",
 ]

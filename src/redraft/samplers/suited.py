@@ -10,24 +10,30 @@ from redraft.samplers.presets import Preset
 from redraft.samplers.scheduled import Scheduled
 
 
-def stepping(sampler: Sampler | None, model: Model, method: str, several: bool = True) -> Sampler:
-    """A sampler for a method that lets `several` walks go on from one state: the given one, or one that suits `model`.
+def suited(sampler: Sampler | None, model: Model) -> Sampler:
+    """The sampler that a method was given, or one for `model` whose steps are random."""
+    if sampler is not None:
+        return sampler
+    if "tokens" in model.offers:
+        return Preset()
+    return Scheduled(30, stochasticity=1.0) if "schedule" in model.offers else Parallel(50, stochasticity=1.0)
+
+
+def needs_random_steps(sampler: Sampler, model: Model, method: str, several: bool = True) -> None:
+    """Raise for a method that lets `several` walks go on from one state, unless the sampler's steps are random.
 
     Raises:
-        RedraftError: its steps draw nothing, so that these walks would be copies.
+        RedraftError: they are not, so that these walks would be copies.
     """
-    if sampler is None:
-        return _random(model)
     if several and not sampler.random_steps(model):
         raise RedraftError(
             f"{method} lets several walks go on from one state, and with {_shown(sampler)} on {model.name!r} they "
             f"would be copies: give it a sampler whose steps are random, such as {_advised(sampler, model)}"
         )
-    return sampler
 
 
-def restarting(sampler: Sampler, model: Model, method: str, several: bool = True) -> Sampler:
-    """The sampler, of a method that compares `several` samples of one problem.
+def needs_restarts(sampler: Sampler, model: Model, method: str, several: bool = True) -> None:
+    """Raise for a method that compares `several` samples of one problem, unless the sampler's samples differ.
 
     Raises:
         RedraftError: neither its steps nor the noise that it begins from are random, so that these would be copies.
@@ -37,14 +43,6 @@ def restarting(sampler: Sampler, model: Model, method: str, several: bool = True
             f"{method} compares several samples of a problem, and those of {_shown(sampler)} on {model.name!r} would "
             f"be copies: give it a sampler that draws, such as {_advised(sampler, model)}"
         )
-    return sampler
-
-
-def _random(model: Model) -> Sampler:
-    """A sampler for `model` whose steps are random."""
-    if "tokens" in model.offers:
-        return Preset()
-    return Scheduled(30, stochasticity=1.0) if "schedule" in model.offers else Parallel(50, stochasticity=1.0)
 
 
 def _advised(sampler: Sampler, model: Model) -> str:
