@@ -15,38 +15,56 @@ from redraft.samplers.rules import Moment
 
 @dataclass(frozen=True)
 class Confidence:
-    """log p of the token drawn (MaskGIT, LLaDA); of revealed tokens, when they were revealed (ReMDM-conf)."""
+    """How likely the token drawn was (MaskGIT, LLaDA); of revealed tokens, when they were revealed.
 
+    Attributes:
+        shaped: in the distribution after temperature and top-p (Dream, LLaDA2), not in the network's own.
+        log: the logarithm, or with noise in the rule the probability itself (Dream); without noise both rank alike.
+    """
+
+    shaped: bool = False
+    log: bool = True
     passes = 0
     needs = ()
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
-        return now.proposal[1]
+        logp = now.proposal.shaped if self.shaped else now.proposal.logp
+        return logp if self.log else logp.exp()
 
 
 @dataclass(frozen=True)
 class Margin:
-    """Difference of the two highest probabilities (Kim et al., "Train for the worst, plan for the best", 2025)."""
+    """Difference of the two highest probabilities (Kim et al., "Train for the worst, plan for the best", 2025).
 
+    Attributes:
+        shaped: of the distribution after temperature and top-p (Dream), not of the network's own.
+    """
+
+    shaped: bool = False
     passes = 0
     needs = ()
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
-        return now.spread(margin(now.prediction, now.masked), now.masked)
+        return now.spread(margin(now.prediction, now.masked, now.draw if self.shaped else None), now.masked)
 
 
 @dataclass(frozen=True)
 class Entropy:
-    """Minus the entropy of the network's distribution."""
+    """Minus the entropy of the network's distribution.
 
+    Attributes:
+        shaped: of the distribution after temperature and top-p (Dream).
+    """
+
+    shaped: bool = False
     passes = 0
     needs = ()
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
-        return -now.spread(entropy(now.prediction, now.masked), now.masked)
+        return -now.spread(entropy(now.prediction, now.masked, now.draw if self.shaped else None), now.masked)
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ class Planner:
         kept = now.spread(-surprise(now.prediction, now.shown, now.state.x), now.shown)
         # without the factor above all masks, whatever their log p
         kept = self.eta * kept if self.eta else torch.full_like(kept, torch.inf)
-        return torch.where(now.masked, now.proposal[1].double(), kept)
+        return torch.where(now.masked, now.proposal.logp.double(), kept)
 
 
 @dataclass(frozen=True)
@@ -90,7 +108,7 @@ class Judge:
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R); a network pass of its own."""
-        wrong: Tensor = now.model.judge(self.critic, now.proposal[0], now.state)  # type: ignore[attr-defined]
+        wrong: Tensor = now.model.judge(self.critic, now.proposal.tokens, now.state)  # type: ignore[attr-defined]
         return -wrong.double()
 
 

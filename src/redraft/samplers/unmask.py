@@ -46,7 +46,7 @@ class UnmaskWalk(Looked):
         step: steps done (B,).
         steps: steps in all (B,).
         per_block: steps a block (B,).
-        confidence: log probability (B, R) that tokens had when they were revealed.
+        confidence: log probability (B, R) that tokens had when they were revealed, as they were drawn.
         remasked: how many tokens (B,) were masked again.
         settled: rows (B,) that have no mask left before their last step, and will have none.
         seen: the tokens (B, R) that `prediction` is of, -1 where it is of none; None if there is no prediction.
@@ -294,7 +294,7 @@ class Unmask:
             levels[0][:, None], kept, kept_next, walk.step % walk.per_block, walk.per_block, self.draw, streams,
         )  # fmt: skip
         reveal, remask = rule(now)
-        tokens, confidence = now.drawn(reveal)
+        tokens, _, confidence = now.drawn(reveal)
         x = tokens.masked_fill(remask, mask)
         state = walk.state.to(x, torch.where(active, levels[1][:, None].to(walk.state.t), walk.state.t))
         walk = replace(walk, state=state, confidence=confidence, remasked=walk.remasked + remask.sum(1))
