@@ -19,8 +19,8 @@ PARTS = {
     "samplers.scheduled": ("Scheduled",),
     "samplers.unmask": ("Unmask", "Corrector"),
     "samplers.rules": ("Rule",),
-    "samplers.budgets": ("Even", "EntropyBound", "Proportional", "Refresh", "Remask", "Threshold"),
-    "samplers.scorers": ("Confidence", "Entropy", "Judge", "Margin", "Planner", "Quality"),
+    "samplers.budgets": ("Even", "EntropyBound", "OnSchedule", "Proportional", "Refresh", "Remask", "Threshold"),
+    "samplers.scorers": ("Confidence", "EndsLast", "Entropy", "Halton", "Judge", "Margin", "Planner", "Quality"),
 }
 """What may stand where an annotation is a protocol, by `type`."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -149,10 +149,55 @@ def margin(prediction: Prediction, where: Tensor, draw: Draw | None = None) -> T
     return _measured(of, prediction, where, draw)
 
 
-def surprise(prediction: Prediction, where: Tensor, tokens: Tensor) -> Tensor:
-    """-log p (A,) of `tokens` (B, R) at each of the A positions in `where` (B, R)."""
+def surprise(prediction: Prediction, where: Tensor, tokens: Tensor, without: tuple[int, ...] = ()) -> Tensor:
+    """-log p (A,) of `tokens` (B, R) at each of the A positions in `where` (B, R).
+
+    Of the distribution over the ids that are not in `without`; those themselves have infinity.
+    """
     wanted = iter(torch.split(tokens[where], _size(prediction)))
-    return _measured(lambda logp: -logp.gather(-1, next(wanted)[:, None])[:, 0], prediction, where)
+
+    def of(logp: Tensor) -> Tensor:
+        if without:
+            logp[:, list(without)] = -torch.inf
+            logp = logp.log_softmax(-1)
+        return -logp.gather(-1, next(wanted)[:, None])[:, 0]
+
+    return _measured(of, prediction, where)
+
+
+def peaks(prediction: Prediction, where: Tensor, tokens: Tensor, temperature: float, streams: Streams) -> Tensor:
+    """The largest of log softmax(logits / temperature + Gumbel noise) (A,) at the A positions in `where` (B, R).
+
+    Args:
+        prediction: of the network.
+        where: positions.
+        tokens: ids (B, R) that the largest is to be of: the noise is then one that draws this token; -1 is any.
+        temperature: 0 is no noise, and no temperature.
+        streams: of the noise.
+    """
+    size = _size(prediction)
+    parts = zip(torch.split(tokens[where], size), _parts(where, size), strict=True)
+
+    def of(logp: Tensor) -> Tensor:
+        token, here = next(parts)
+        if not temperature:
+            return logp.amax(-1)
+        noise = streams.gumbel((where.shape[1], logp.shape[-1]), here)
+        noisy = (logp / temperature).log_softmax(-1) + noise
+        wanted = token[:, None].clamp_min(0)
+        # the largest is a standard Gumbel number whatever its token, and the others are Gumbel numbers below it
+        top = noise.gather(-1, wanted)
+        below = (-torch.logaddexp(-top, -noisy)).scatter(-1, wanted, top)
+        return torch.where(token[:, None] >= 0, below, noisy).log_softmax(-1).amax(-1)
+
+    return _measured(of, prediction, where)
+
+
+def _parts(where: Tensor, size: int) -> Iterator[Tensor]:
+    """Masks (B, R) of the positions in `where` (B, R), `size` of them at a time."""
+    place = (where.flatten().cumsum(0) - 1).view(where.shape)
+    for start in range(0, int(where.sum()), size):
+        yield where & (place >= start) & (place < start + size)
 
 
 def _measured(

@@ -54,6 +54,9 @@ class Moment:
         steps: steps in all (B,), of this block.
         draw: how tokens are drawn.
         streams: of this step.
+        before: the prediction of each row's evaluation before this one, if a rule of the sampler `remembers`, else
+            None; rows that have none hold the present one.
+        remembered: rows (B,) that have one before.
     """
 
     model: Model
@@ -69,6 +72,14 @@ class Moment:
     steps: Tensor
     draw: Draw
     streams: Streams
+    before: Prediction | None = None
+    remembered: Tensor | None = None
+
+    @property
+    def t_next(self) -> Tensor:
+        """Level of noise (B, 1) that the step leads to."""
+        left = (self.steps - self.step).double()[:, None]
+        return self.t * (left - 1) / left
 
     @property
     def shown(self) -> Tensor:
@@ -122,11 +133,18 @@ class Counts:
 
 
 class Budget(Protocol):
-    """How many tokens a step reveals and masks again."""
+    """How many tokens a step reveals and masks again.
+
+    One with `remembers = True` finds the row's prediction before in `Moment.before`; so does a scorer.
+    """
 
     @property
     def revises(self) -> bool:
         """Whether it masks tokens again."""
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers itself; probabilities are drawn by the rule."""
 
     def __call__(self, now: Moment) -> Rates | Counts:
         """Probabilities, or numbers."""
@@ -143,8 +161,35 @@ class Scorer(Protocol):
     def needs(self) -> tuple[str, ...]:
         """What the model has to offer."""
 
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers itself, other than the proposal's tokens."""
+
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R), float64, the best highest: of x^ at masks, of what is there at revealed positions."""
+
+
+class Choice(Protocol):
+    """How a step chooses: `Rule`, or one's own."""
+
+    @property
+    def revises(self) -> bool:
+        """Whether it masks tokens again."""
+
+    @property
+    def passes(self) -> int:
+        """Network rows that a step takes beyond the denoiser's own."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the model has to offer."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it asks for the prediction before: `Moment.before`, which doubles the memory of logits."""
+
+    def __call__(self, now: Moment) -> tuple[Tensor, Tensor]:
+        """Masks to reveal and revealed tokens to mask again, (B, R) bool each."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +204,7 @@ class Rule:
         scorer: which; None is at random.
         noise: scale of the Gumbel noise that is added to the scores: a draw without replacement in proportion to
             exp(score / noise); 0 takes the best.
-        annealed: the noise falls with the level of noise t.
+        annealed: the noise falls with the level of noise that the step leads to, to 0 at the end (MaskGIT).
         joint: masks and revealed tokens are ranked together, and a proposed token competes with one that is there.
     """
 
@@ -178,6 +223,16 @@ class Rule:
     def passes(self) -> int:
         """Network rows that a step takes beyond the denoiser's own."""
         return self.scorer.passes if self.scorer else 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the model has to offer."""
+        return self.scorer.needs if self.scorer else ()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a part asks for the prediction before."""
+        return any(getattr(part, "remembers", False) for part in (self.budget, self.scorer))
 
     def __call__(self, now: Moment) -> tuple[Tensor, Tensor]:
         """Masks to reveal and revealed tokens to mask again, (B, R) bool each."""
@@ -206,7 +261,7 @@ class Rule:
     def _noise(self, now: Moment) -> Tensor:
         if not self.noise:
             return torch.zeros(now.active.shape, dtype=torch.float64, device=now.active.device)
-        scale = self.noise * (now.t if self.annealed else 1.0)
+        scale = self.noise * (now.t_next if self.annealed else 1.0)
         return scale * now.streams.fold("noise").gumbel(now.active.shape[1:])
 
 
