@@ -10,12 +10,16 @@ ReMDM's budget is `Unmask(128, Rule(Remask("cap", 0.02), Judge("star")))`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
 
+from redraft.core.build import assigned, call
+from redraft.core.errors import RedraftError, unknown
 from redraft.core.model import Model
 from redraft.core.registry import SAMPLERS
 from redraft.core.state import State
@@ -246,10 +250,20 @@ def preset(name: str, **settings: Any) -> Unmask:
     """A published sampler by name, with settings of its own.
 
     Raises:
-        RedraftError: unknown name; the nearest is suggested.
+        RedraftError: unknown name or setting; the nearest is suggested.
     """
+    _check_names(name, settings)
     sampler: Unmask = SAMPLERS[name](**settings)
     return sampler
+
+
+def _check_names(name: str, settings: Iterable[str]) -> None:
+    """Raise the error that names the first of the `settings` that the preset has not, and lists those that it has."""
+    known = list(inspect.signature(SAMPLERS[name]).parameters)
+    for key in settings:
+        if key not in known:
+            error = str(unknown(f"setting of the preset {name!r}:", key, known))
+            raise RedraftError(error if "known:" in error else f"{error} There are {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -258,15 +272,17 @@ class Preset:
 
     Attributes:
         name: see `redraft list`.
-        steps: in all.
+        steps: in all; the preset's own if not given.
         temperature: of the softmax; the preset's own if not given.
         top_p: share of the probability that is kept; the preset's own if not given.
+        settings: the preset's others, such as block=32 ends_last=true, or scorer=margin scorer.shaped=true.
     """
 
     name: str = "ancestral"
-    steps: int = 128
+    steps: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    settings: tuple[str, ...] = ()
     by_level = True
 
     def __post_init__(self) -> None:
@@ -309,6 +325,22 @@ class Preset:
 @lru_cache(maxsize=64)
 def sampler_of(named: Preset) -> Unmask:
     """The sampler that a name with settings stands for."""
-    sampler = preset(named.name, steps=named.steps)
-    changes = {n: v for n in ("temperature", "top_p") if (v := getattr(named, n)) is not None}
-    return replace(sampler, draw=replace(sampler.draw, **changes))
+    settings = assigned(named.settings)
+    own = settings.setdefault("draw", {})
+    if not isinstance(own, dict):
+        raise RedraftError(f"draw is {own!r}: name what is to change of it, such as draw.nucleus=drop")
+    for holder, name in ((settings, "steps"), (own, "temperature"), (own, "top_p")):
+        if (value := getattr(named, name)) is not None:
+            if name in holder:
+                raise RedraftError(f"{name} is given twice, as {value} and among the settings as {holder[name]}")
+            holder[name] = value
+    return _built(named.name, settings)
+
+
+def _built(name: str, settings: dict[str, Any]) -> Unmask:
+    """A preset of plain values; those of `draw` change the preset's own."""
+    _check_names(name, settings)
+    changes = settings.pop("draw")
+    sampler: Unmask = call(SAMPLERS[name], settings)
+    own = {field.name: getattr(sampler.draw, field.name) for field in fields(Draw)}
+    return replace(sampler, draw=call(Draw, own | changes))
