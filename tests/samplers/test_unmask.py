@@ -98,6 +98,7 @@ def all_masked(rows=3, length=16):
         (Rule(OnSchedule("ceil"), Confidence()), [14, 12, 10, 7, 5, 3, 0]),
         (Rule(Even(), Confidence()), [13, 10, 8, 6, 4, 2, 0]),  # 3, 3, 2, 2, 2, 2, 2
         (Rule(Proportional(), Entropy()), [14, 12, 10, 8, 6, 3, 0]),  # floor(m / (7 - k)) of the m masks there are
+        (Rule(OnSchedule(left=1, least=1), Confidence()), [13, 11, 9, 6, 4, 2, 0]),
     ],
 )
 def test_counts_follow_their_schedules(rule, expected):
@@ -242,8 +243,9 @@ def test_schedules_that_do_not_are_refused():
 def test_halton_orders_a_grid_evenly():
     rank = halton_rank(8, 8)
     assert sorted(rank.tolist()) == list(range(64))
-    first = [(0, 0), (4, 2), (2, 5), (6, 0), (1, 3), (5, 6)]  # 8 (0, 1/2, 1/4, ...) and 8 (0, 1/3, 2/3, 1/9, ...)
-    assert [rank.view(8, 8)[cell] for cell in first] == list(range(6))
+    first = [(4, 2), (2, 5), (6, 0), (1, 3), (5, 6)]  # 8 (1/2, 1/4, ...) and 8 (1/3, 2/3, 1/9, ...)
+    assert [rank.view(8, 8)[cell] for cell in first] == list(range(5))
+    assert halton_rank(24, 24)[0] == 522
     with pytest.raises(RedraftError, match="grid"):
         redraft.run(Generate(Unmask(4, Rule(OnSchedule(least=1), Halton()))), LONG_15, TASK_15.problems(1))
 
@@ -409,7 +411,7 @@ def test_nothing_masked_is_nothing_to_do():
 def test_halton_is_exact_where_thirds_meet_the_grid():
     """Number 5 is 12 in base 3, mirrored 7/9: the eighth of 9 columns, where floats give the seventh."""
     rank = halton_rank(1, 9).tolist()
-    thirds = [0, 3, 6, 1, 4, 7, 2, 5, 8]  # ninths 0, 1/3, 2/3, 1/9, 4/9, 7/9, ...
+    thirds = [3, 6, 1, 4, 7, 2, 5, 8, 0]  # ninths 1/3, 2/3, 1/9, 4/9, 7/9, ..., and 1/27 in the first
     assert [thirds.index(cell) for cell in range(9)] == rank
 
 

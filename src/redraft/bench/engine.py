@@ -15,9 +15,10 @@ from redraft.bench.cell import Measure, Outcome, loaded
 from redraft.bench.choose import choices
 from redraft.bench.experiment import Cell, Experiment, cells, made
 from redraft.bench.local import Executor, Serial
-from redraft.bench.plain import canonical, wrong
+from redraft.bench.plain import canonical
 from redraft.bench.store import Store
 from redraft.bench.track import Sink
+from redraft.core.build import wrong
 from redraft.core.errors import unknown
 from redraft.core.state import Draft
 from redraft.core.trace import OWN

@@ -13,8 +13,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from redraft.bench.build import call
-from redraft.bench.plain import Map, canonical, merged, read, stray, wrong
+from redraft.bench.plain import canonical, merged, read
+from redraft.core.build import Map, call, stray, wrong
 from redraft.core.errors import RedraftError, check_settings, unknown
 from redraft.core.registry import METHODS, MODELS, TASKS, VERIFIERS, Registry
 from redraft.core.result import described

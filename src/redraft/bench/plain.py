@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from redraft.core.errors import RedraftError, require, unknown
-
-WORDS = {"true": True, "false": False, "null": None, "~": None, "": None, ".inf": float("inf"), "inf": float("inf")}
-
-
-class Map(dict[str, Any]):
-    """A mapping that knows the place, such as 'file.yaml:12', of each of its keys."""
-
-    def __init__(self, values: dict[str, Any], places: dict[str, str]) -> None:
-        """Hold `values`."""
-        super().__init__(values)
-        self.places = places
-
-
-def wrong(values: Any, key: str, message: str) -> RedraftError:
-    """The error for what stands under `key`, with its place if that is known."""
-    place = getattr(values, "places", {}).get(key)
-    return RedraftError(f"{place}: {message}" if place else message)
-
-
-def stray(values: Any, key: str, known: Iterable[str], kind: str = "key") -> RedraftError:
-    """The error for a `key` that is not among the `known` ones, with the nearest that is."""
-    return wrong(values, key, str(unknown(kind, key, known)))
+from redraft.core.build import Map, plain
+from redraft.core.errors import RedraftError, require
 
 
 def read(path: Path) -> Map:
@@ -94,14 +72,4 @@ def _mapping(node: Any, name: str) -> Map:
 
 
 def _scalar(node: Any) -> Any:
-    text = node.value
-    if node.style is not None:  # quoted, or a block of text
-        return text
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
+    return node.value if node.style is not None else plain(node.value)  # quoted, or a block of text

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from redraft.bench import engine
-from redraft.bench.build import call
 from redraft.bench.experiment import Experiment, checked, load, outlook
 from redraft.bench.local import Executor, Pool, Serial
-from redraft.bench.plain import Map
 from redraft.bench.report import report
 from redraft.bench.store import Store
 from redraft.bench.track import tracker
+from redraft.core.build import Map, call
 from redraft.core.errors import RedraftError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-from redraft.bench.build import value as value_of
+from redraft.core.build import value as value_of
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.method import Method
 from redraft.core.model import Model

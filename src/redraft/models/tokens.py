@@ -141,6 +141,7 @@ class TokenModel:
         names = {"regions", "tokens", "uncertainty"}
         names |= {"raw logits"} if not self.convention.carried else set()
         names |= {"graph"} if self.graph is not None else set()
+        names |= {"ends"} if self.convention.ends else set()
         names |= {"timeless"} if self.timeless else set()
         names |= {"features"} if self.features else set()
         names |= {"guidance"} if self.null else set()

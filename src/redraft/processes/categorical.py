@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,10 +18,17 @@ CHUNK = 2**22  # probabilities at a time: they fit a processor's cache or nearly
 
 @dataclass(frozen=True)
 class Drawn:
-    """`tokens` (A,) int64, and under the network's own distribution, before it was shaped: `logp` (A,) of each."""
+    """Tokens, and how likely they were.
+
+    Attributes:
+        tokens: ids (A,), int64.
+        logp: log probability (A,) of each under the network's own distribution.
+        shaped: log probability (A,) of each under the distribution that `Draw.weights` shapes of it.
+    """
 
     tokens: Tensor
     logp: Tensor
+    shaped: Tensor
 
 
 @dataclass(frozen=True)
@@ -68,24 +75,37 @@ class Draw:
             for i in range(0, len(row), size)
         ]
         if not parts:
-            return Drawn(row, uniform)
+            return Drawn(row, uniform, uniform)
         return Drawn(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
-    def _draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    def weights(self, logits: Tensor) -> Tensor:
+        """What tokens are drawn in proportion to (A, V), of `logits` (A, V): after the temperature, within `top_p`.
+
+        At temperature 0, where a draw is the likeliest token, they are those of temperature 1, as Dream ranks then.
+        """
+        weights = (logits / (self.temperature or 1.0)).softmax(-1)
+        return nucleus(weights, self.top_p, self.nucleus) if self.top_p and self.top_p < 1 else weights
+
+    def _draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = logits.to(getattr(torch, self.dtype))
-        if self.temperature == 0:
-            tokens = logits.argmax(-1, keepdim=True)
-        else:
-            shaped = (logits / self.temperature).softmax(-1)
-            if self.top_p is not None and self.top_p < 1:
-                shaped = nucleus(shaped, self.top_p, self.nucleus)
-            total = shaped.cumsum(-1)
-            end = total[:, -1:]
-            below = end.nextafter(torch.zeros_like(end))  # where rounding gave the end itself, a word of weight 0 came
-            target = torch.minimum(uniform.to(total)[:, None] * end, below)
-            tokens = torch.searchsorted(total, target, right=True)
+        if self.temperature == 0 and (self.top_p or 1) == 1:  # nothing is shaped
+            tokens = logits.argmax(-1)
+            logp = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+            return tokens, logp, logp
+        weights = self.weights(logits)
+        tokens = _inverted(weights, uniform) if self.temperature else logits.argmax(-1, keepdim=True)
         logp = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
-        return tokens[:, 0], logp[:, 0]
+        shaped = (weights.gather(-1, tokens) / weights.sum(-1, keepdim=True)).log()
+        return tokens[:, 0], logp[:, 0], shaped[:, 0]
+
+
+def _inverted(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The words (A, 1) at which the cumulative `weights` (A, V) pass the share `uniform` (A,) of their sum."""
+    total = weights.cumsum(-1)
+    end = total[:, -1:]
+    below = end.nextafter(torch.zeros_like(end))  # where rounding gave the end itself, a word of weight 0 came
+    target = torch.minimum(uniform.to(total)[:, None] * end, below)
+    return torch.searchsorted(total, target, right=True)
 
 
 def nucleus(probabilities: Tensor, top_p: float, convention: str) -> Tensor:
@@ -104,41 +124,101 @@ def likeliest(logits: Tensor, where: Tensor) -> Tensor:
     return torch.cat([logits[rows, regions].argmax(-1) for rows, regions in pairs])
 
 
-def entropy(prediction: Prediction, where: Tensor) -> Tensor:
-    """Entropy (A,) in nats of the network's distribution at each of the A positions in `where` (B, R)."""
+def entropy(prediction: Prediction, where: Tensor, draw: Draw | None = None) -> Tensor:
+    """Entropy (A,) in nats of the network's distribution at each of the A positions in `where` (B, R).
+
+    With `draw`, of the distribution that it shapes.
+    """
 
     def of(logp: Tensor) -> Tensor:
         return -(logp.exp() * logp.clamp_min(-1e4)).sum(-1)  # 0 log 0 is 0
 
-    return _measured(of, prediction, where)
+    return _measured(of, prediction, where, draw)
 
 
-def margin(prediction: Prediction, where: Tensor) -> Tensor:
-    """Difference (A,) of the two highest probabilities at each of the A positions in `where` (B, R)."""
+def margin(prediction: Prediction, where: Tensor, draw: Draw | None = None) -> Tensor:
+    """Difference (A,) of the two highest probabilities at each of the A positions in `where` (B, R).
+
+    With `draw`, of the distribution that it shapes.
+    """
 
     def of(logp: Tensor) -> Tensor:
         best = logp.topk(2, -1).values.exp()
         return best[:, 0] - best[:, 1]
 
+    return _measured(of, prediction, where, draw)
+
+
+def surprise(prediction: Prediction, where: Tensor, tokens: Tensor, without: tuple[int, ...] = ()) -> Tensor:
+    """-log p (A,) of `tokens` (B, R) at each of the A positions in `where` (B, R).
+
+    Of the distribution over the ids that are not in `without`; those themselves have infinity.
+    """
+    wanted = iter(torch.split(tokens[where], _size(prediction)))
+
+    def of(logp: Tensor) -> Tensor:
+        if without:
+            logp[:, list(without)] = -torch.inf
+            logp = logp.log_softmax(-1)
+        return -logp.gather(-1, next(wanted)[:, None])[:, 0]
+
     return _measured(of, prediction, where)
 
 
-def surprise(prediction: Prediction, where: Tensor, tokens: Tensor) -> Tensor:
-    """-log p (A,) of `tokens` (B, R) at each of the A positions in `where` (B, R)."""
-    wanted = iter(torch.split(tokens[where], _size(prediction)))
-    return _measured(lambda logp: -logp.gather(-1, next(wanted)[:, None])[:, 0], prediction, where)
+def peaks(prediction: Prediction, where: Tensor, tokens: Tensor, temperature: float, streams: Streams) -> Tensor:
+    """The largest of log softmax(logits / temperature + Gumbel noise) (A,) at the A positions in `where` (B, R).
+
+    Args:
+        prediction: of the network.
+        where: positions.
+        tokens: ids (B, R) that the largest is to be of: the noise is then one that draws this token; -1 is any.
+        temperature: 0 is no noise, and no temperature.
+        streams: of the noise.
+    """
+    size = _size(prediction)
+    parts = zip(torch.split(tokens[where], size), _parts(where, size), strict=True)
+
+    def of(logp: Tensor) -> Tensor:
+        token, here = next(parts)
+        if not temperature:
+            return logp.amax(-1)
+        noise = streams.gumbel((where.shape[1], logp.shape[-1]), here)
+        noisy = (logp / temperature).log_softmax(-1) + noise
+        wanted = token[:, None].clamp_min(0)
+        # the largest is a standard Gumbel number whatever its token, and the others are Gumbel numbers below it
+        top = noise.gather(-1, wanted)
+        below = (-torch.logaddexp(-top, -noisy)).scatter(-1, wanted, top)
+        return torch.where(token[:, None] >= 0, below, noisy).log_softmax(-1).amax(-1)
+
+    return _measured(of, prediction, where)
 
 
-def _measured(measure: Callable[[Tensor], Tensor], prediction: Prediction, where: Tensor) -> Tensor:
+def _parts(where: Tensor, size: int) -> Iterator[Tensor]:
+    """Masks (B, R) of the positions in `where` (B, R), `size` of them at a time."""
+    place = (where.flatten().cumsum(0) - 1).view(where.shape)
+    for start in range(0, int(where.sum()), size):
+        yield where & (place >= start) & (place < start + size)
+
+
+def _measured(
+    measure: Callable[[Tensor], Tensor], prediction: Prediction, where: Tensor, draw: Draw | None = None
+) -> Tensor:
     """A measure of the log probabilities at `where`, some positions at a time."""
     assert prediction.logits is not None
     row, region = where.nonzero(as_tuple=True)
     size = _size(prediction)
     parts = [
-        measure(prediction.logits[row[i : i + size], region[i : i + size]].double().log_softmax(-1))
+        measure(_log_probabilities(prediction.logits[row[i : i + size], region[i : i + size]].double(), draw))
         for i in range(0, len(row), size)
     ]
     return torch.cat(parts) if parts else row.double()
+
+
+def _log_probabilities(logits: Tensor, draw: Draw | None) -> Tensor:
+    if draw is None:
+        return logits.log_softmax(-1)
+    weights = draw.weights(logits)
+    return (weights / weights.sum(-1, keepdim=True)).log()
 
 
 def _size(prediction: Prediction) -> int:

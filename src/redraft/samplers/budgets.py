@@ -25,13 +25,18 @@ class Remask:
             'rescale': eta sigma_max;
             'confidence': sigma_max times a softmax over the revealed tokens of minus the probability that each had when
             it was revealed; masks make up for the mean;
-            'forward-backward': (a_s - a_t) / a_t, within sigma_max (Campbell et al. 2022);
+            'forward-backward': (a_s - a_t) / a_t, within sigma_max (Campbell et al. 2022), which a linear schedule
+            passes in its last step alone;
             'star': 1 - a_s, which draws every token anew from q(x_s | x^) (G-Star's unguided step).
         eta: of 'cap' and 'rescale'.
+        compensated: of 'confidence': masks are revealed the oftener the more tokens are masked again, so that a_s
+            survive. False is ReMDM's released code, where sigma is 0 at masks, so that fewer do.
     """
 
     sigma: Literal["none", "cap", "rescale", "confidence", "forward-backward", "star"] = "none"
     eta: float = 0.0
+    compensated: bool = True
+    random = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -40,6 +45,8 @@ class Remask:
             raise RedraftError(f"sigma is {self.sigma!r}: use one of {', '.join(kinds)}")
         if not 0 <= self.eta <= 1:
             raise RedraftError(f"sigma's eta is {self.eta}: it must lie in [0, 1], the bounds of a probability")
+        if not self.compensated and self.sigma != "confidence":
+            raise RedraftError(f"compensated=False is of sigma='confidence' alone, not of {self.sigma!r}")
 
     @property
     def revises(self) -> bool:
@@ -49,7 +56,8 @@ class Remask:
     def __call__(self, now: Moment) -> Rates:
         """Probabilities (B, R) or (B, 1)."""
         sigma = self._sigma(now, most_remasked(now.kept, now.kept_next))
-        return Rates(revealed(now.kept, now.kept_next, _mean(sigma, now)), sigma)
+        made_up = _mean(sigma, now) if self.compensated else torch.zeros_like(now.kept)
+        return Rates(revealed(now.kept, now.kept_next, made_up), sigma)
 
     def _sigma(self, now: Moment, most: Tensor) -> Tensor:
         match self.sigma:
@@ -84,21 +92,27 @@ class OnSchedule:
     """After the step (1 - a_s) n of the n active tokens are masked, rounded down or up.
 
     Attributes:
-        rounding: 'floor' (MaskGIT, P2, Token-Critic) or 'ceil' (G-Star).
+        rounding: 'floor' (MaskGIT, P2, Token-Critic) or 'ceil' (G-Star, Halton).
         least: masks that a step reveals at least (MaskGIT's 1).
+        left: masks that a step leaves at least, but for the last (MaskGIT's 1), even if it then reveals none.
     """
 
     rounding: Literal["floor", "ceil"] = "floor"
     least: int | None = None
+    left: int = 0
     revises = False
+    random = False
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
         share = (1 - now.kept_next[:, 0]) * now.size
         # 0.3 * 10 is a little more than 3 in binary
         number = (share + 1e-9).floor() if self.rounding == "floor" else (share - 1e-9).ceil()
-        reveal = now.masked.sum(1) - number.long()
-        return Counts(reveal if self.least is None else reveal.clamp_min(self.least), torch.zeros_like(reveal))
+        masks = now.masked.sum(1)
+        reveal = masks - number.long()
+        reveal = reveal if self.least is None else reveal.clamp_min(self.least)
+        reveal = torch.minimum(reveal, (masks - self.left).clamp_min(0)) if self.left else reveal
+        return Counts(reveal, torch.zeros_like(reveal))
 
 
 @dataclass(frozen=True)
@@ -106,6 +120,7 @@ class Even:
     """The active masks there are in equal numbers a step, what is left over in the first steps (LLaDA)."""
 
     revises = False
+    random = False
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
@@ -115,14 +130,25 @@ class Even:
 
 @dataclass(frozen=True)
 class Proportional:
-    """The share (a_s - a_t) / (1 - a_t) of the masks that there are, rounded down (Dream)."""
+    """The share (m_t - m_s) / m_t of the masks that there are, rounded down; m = 1 - a is the share at a level.
 
+    Attributes:
+        end: share of masks at the end of the grid, to which m falls from 1. Dream's is 1e-3: of 128 tokens its 128
+            steps reveal 0, 1, ..., 1, 2.
+    """
+
+    end: float = 0.0
     revises = False
+    random = False
+
+    def __post_init__(self) -> None:
+        """Reject ends that are no share."""
+        check_range(self, end=1)
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
-        rate = revealed(now.kept, now.kept_next, torch.zeros_like(now.kept))[:, 0]
-        reveal = (rate * now.masked.sum(1) + 1e-9).floor().long()
+        share, share_next = (self.end + (1 - self.end) * (1 - kept[:, 0]) for kept in (now.kept, now.kept_next))
+        reveal = ((1 - share_next / share) * now.masked.sum(1) + 1e-9).floor().long()
         return Counts(reveal, torch.zeros_like(reveal))
 
 
@@ -136,6 +162,7 @@ class Threshold:
 
     confidence: float = 0.9
     revises = False
+    random = False
 
     def __post_init__(self) -> None:
         """Reject thresholds that are no probability."""
@@ -160,6 +187,7 @@ class EntropyBound:
 
     bound: float = 0.1
     revises = False
+    random = False
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
@@ -182,6 +210,11 @@ class Refresh:
     eta: float = 0.01
     number: int | None = None
     revises = True
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers itself."""
+        return self.number is None
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""

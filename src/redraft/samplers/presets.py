@@ -10,12 +10,16 @@ ReMDM's budget is `Unmask(128, Rule(Remask("cap", 0.02), Judge("star")))`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
 
+from redraft.core.build import assigned, call
+from redraft.core.errors import RedraftError, unknown
 from redraft.core.model import Model
 from redraft.core.registry import SAMPLERS
 from redraft.core.state import State
@@ -24,7 +28,7 @@ from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Plateau
 from redraft.samplers.budgets import EntropyBound, Even, OnSchedule, Proportional, Refresh, Remask, Threshold
 from redraft.samplers.rules import Rule, Scorer
-from redraft.samplers.scorers import Confidence, Entropy, Halton, Judge, Margin, Planner, Quality
+from redraft.samplers.scorers import Confidence, EndsLast, Entropy, Halton, Judge, Margin, Planner, Quality
 from redraft.samplers.unmask import Corrector, Unmask, UnmaskWalk
 
 NUCLEUS = Draw(top_p=0.9, nucleus="drop")  # of MDLM's, ReMDM's and G-Star's scripts
@@ -36,8 +40,12 @@ def ancestral(steps: int = 128, draw: Draw = Draw()) -> Unmask:
 
 
 def maskgit(steps: int = 16, draw: Draw = Draw(), noise: float = 4.5) -> Unmask:
-    """MaskGIT: the surest draws first, on a cosine schedule, with Gumbel noise that falls with t. Chang et al. 2022."""
-    return Unmask(steps, Rule(OnSchedule(least=1), Confidence(), noise, annealed=True), schedule=Cosine(), draw=draw)
+    """MaskGIT: the surest draws first, on a cosine schedule, with Gumbel noise that falls to 0. Chang et al. 2022.
+
+    `noise` is its choice_temperature. A step leaves one mask at least, but for the last.
+    """
+    rule = Rule(OnSchedule(least=1, left=1), Confidence(), noise, annealed=True)
+    return Unmask(steps, rule, schedule=Cosine(), draw=draw)
 
 
 def margin(steps: int = 128, draw: Draw = Draw()) -> Unmask:
@@ -50,9 +58,16 @@ def least_entropy(steps: int = 128, draw: Draw = Draw()) -> Unmask:
     return Unmask(steps, Rule(OnSchedule(least=1), Entropy()), draw=draw)
 
 
-def llada(steps: int = 128, draw: Draw = Draw(temperature=0), block: int | None = 32) -> Unmask:
-    """LLaDA: the surest draws first, in equal numbers, block after block from the left. Nie et al. 2025."""
-    return Unmask(steps, Rule(Even(), Confidence()), draw=draw, block=block)
+def llada(
+    steps: int = 128, draw: Draw = Draw(temperature=0), block: int | None = 32, ends_last: bool = False
+) -> Unmask:
+    """LLaDA: the surest draws first, in equal numbers, block after block from the left. Nie et al. 2025.
+
+    `ends_last` is its confidence_eos_eot_inf: a token that ends the text is revealed where nothing else is left. Its
+    authors' scores on GSM8K, MATH, GPQA and MBPP are with it and with one block (block=None); see `scorers.EndsLast`.
+    Their logits_eos_inf is the adapter's `forbid_eos`: `redraft.load_model(name, forbid_eos=True)`.
+    """
+    return Unmask(steps, Rule(Even(), EndsLast() if ends_last else Confidence()), draw=draw, block=block)
 
 
 def llada2(
@@ -62,9 +77,20 @@ def llada2(
     return Unmask(steps, Rule(Threshold(confidence), Confidence()), draw=draw, block=block, aligned=True)
 
 
-def dream(steps: int = 128, draw: Draw = Draw(0.2, 0.95), scorer: Scorer = Entropy(), noise: float = 0.0) -> Unmask:
-    """Dream: a share of the masks by entropy, margin or confidence; `noise` is its alg_temp. Ye et al. 2025."""
-    return Unmask(steps, Rule(Proportional(), scorer, noise), draw=draw)
+def dream(
+    steps: int = 128,
+    draw: Draw = Draw(0.2, 0.95),
+    scorer: Scorer = Entropy(shaped=True),
+    noise: float = 0.0,
+    end: float = 1e-3,
+) -> Unmask:
+    """Dream: a share of the masks, ranked by what temperature and top-p have left of the distribution. Ye et al. 2025.
+
+    Dream's `alg` is `scorer`: 'entropy' as it is, 'topk_margin' Margin(shaped=True), 'maskgit_plus'
+    Confidence(shaped=True, log=False), 'origin' the preset `ancestral`. `noise` is its alg_temp: positions are drawn by
+    softmax(score / noise) without replacement. `end` is its eps, see `budgets.Proportional`. Its top_k is not here.
+    """
+    return Unmask(steps, Rule(Proportional(end), scorer, noise), draw=draw)
 
 
 def threshold(steps: int = 128, draw: Draw = Draw(temperature=0), confidence: float = 0.9) -> Unmask:
@@ -78,8 +104,12 @@ def entropy_bounded(steps: int = 128, draw: Draw = Draw(), bound: float = 0.1) -
 
 
 def halton(steps: int = 32, draw: Draw = Draw(), height: int | None = None) -> Unmask:
-    """Halton-MaskGIT: a fixed order that fills the picture evenly, on an arccos schedule. Besnier et al. 2025."""
-    return Unmask(steps, Rule(OnSchedule(least=1), Halton(height)), schedule=Arccos(), draw=draw)
+    """Halton-MaskGIT: a fixed order that fills the picture evenly, on an arccos schedule. Besnier et al. 2025.
+
+    What the authors' sampler can do beside its defaults is not here: a temperature that changes from step to step (in
+    their code a factor of the logits), a start of the order drawn for each sample, top-k.
+    """
+    return Unmask(steps, Rule(OnSchedule("ceil", least=1), Halton(height)), schedule=Arccos(), draw=draw)
 
 
 def remdm_cap(steps: int = 128, draw: Draw = NUCLEUS, eta: float = 0.02) -> Unmask:
@@ -93,8 +123,19 @@ def remdm_rescale(steps: int = 128, draw: Draw = NUCLEUS, eta: float = 0.02) -> 
 
 
 def remdm_conf(steps: int = 128, draw: Draw = NUCLEUS) -> Unmask:
-    """ReMDM-conf: about one token a step is masked again, those that were least sure the most often."""
+    """ReMDM-conf: about one token a step is masked again, those that were least sure the most often.
+
+    Masks make up for it, so that a(t) tokens survive to every level, as ReMDM's theorem has it.
+    """
     return Unmask(steps, Rule(Remask("confidence")), draw=draw)
+
+
+def remdm_conf_released(steps: int = 128, draw: Draw = NUCLEUS) -> Unmask:
+    """ReMDM-conf as its authors' code has it: sigma is 0 at masks, which do not make up for tokens masked again.
+
+    More masks are left than the schedule says, most of them for the last steps: of L = steps = 64, 81 % at t = 1/2.
+    """
+    return Unmask(steps, Rule(Remask("confidence", compensated=False)), draw=draw)
 
 
 def remdm_loop(
@@ -110,7 +151,12 @@ def remdm_loop(
 
 
 def forward_backward(steps: int = 128, draw: Draw = Draw()) -> Unmask:
-    """A step of the forward process undone: sigma = (a_s - a_t) / a_t. Campbell et al. 2022."""
+    """A step of the forward process undone: sigma = (a_s - a_t) / a_t, within sigma_max. Campbell et al. 2022.
+
+    Any such sigma keeps the marginals, on coarse grids too. On a linear schedule it passes sigma_max in the last step
+    alone, where sigma_max is 0 and all masks are revealed. ReMDM's code masks 1 / (steps - 1) of the tokens there, with
+    a probability below 0 that masks stay, and fills them by the argmax of one further evaluation.
+    """
     return Unmask(steps, Rule(Remask("forward-backward")), draw=draw)
 
 
@@ -120,8 +166,19 @@ def corrected(steps: int = 64, draw: Draw = Draw(), size: float = 0.1) -> Unmask
 
 
 def p2(steps: int = 128, draw: Draw = Draw(), eta: float = 1.0) -> Unmask:
-    """P2 with self-planning: all tokens ranked by the network's own raw logits. Peng et al. 2025."""
+    """P2 with self-planning: all tokens ranked by the network's own raw logits. Peng et al. 2025.
+
+    A revealed token's score is its own log probability, as the paper's text says.
+    """
     return Unmask(steps, Rule(OnSchedule(), Planner(eta), joint=True), draw=draw)
+
+
+def p2_released(steps: int = 128, draw: Draw = Draw(), eta: float = 1.0) -> Unmask:
+    """P2 as its authors' code has it: a score is of a fresh draw, and has that draw's Gumbel noise.
+
+    A revealed token is doubted by what might stand in its place. Their code has no top-p.
+    """
+    return Unmask(steps, Rule(OnSchedule(), Planner(eta, fresh=True), joint=True), draw=draw)
 
 
 def token_critic(steps: int = 18, draw: Draw = Draw(), critic: str = "star", noise: float = 1.0) -> Unmask:
@@ -193,10 +250,20 @@ def preset(name: str, **settings: Any) -> Unmask:
     """A published sampler by name, with settings of its own.
 
     Raises:
-        RedraftError: unknown name; the nearest is suggested.
+        RedraftError: unknown name or setting; the nearest is suggested.
     """
+    _check_names(name, settings)
     sampler: Unmask = SAMPLERS[name](**settings)
     return sampler
+
+
+def _check_names(name: str, settings: Iterable[str]) -> None:
+    """Raise the error that names the first of the `settings` that the preset has not, and lists those that it has."""
+    known = list(inspect.signature(SAMPLERS[name]).parameters)
+    for key in settings:
+        if key not in known:
+            error = str(unknown(f"setting of the preset {name!r}:", key, known))
+            raise RedraftError(error if "known:" in error else f"{error} There are {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -205,15 +272,17 @@ class Preset:
 
     Attributes:
         name: see `redraft list`.
-        steps: in all.
+        steps: in all; the preset's own if not given.
         temperature: of the softmax; the preset's own if not given.
         top_p: share of the probability that is kept; the preset's own if not given.
+        settings: the preset's others, such as block=32 ends_last=true, or scorer=margin scorer.shaped=true.
     """
 
     name: str = "ancestral"
-    steps: int = 128
+    steps: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    settings: tuple[str, ...] = ()
     by_level = True
 
     def __post_init__(self) -> None:
@@ -264,6 +333,22 @@ class Preset:
 @lru_cache(maxsize=64)
 def sampler_of(named: Preset) -> Unmask:
     """The sampler that a name with settings stands for."""
-    sampler = preset(named.name, steps=named.steps)
-    changes = {n: v for n in ("temperature", "top_p") if (v := getattr(named, n)) is not None}
-    return replace(sampler, draw=replace(sampler.draw, **changes))
+    settings = assigned(named.settings)
+    own = settings.setdefault("draw", {})
+    if not isinstance(own, dict):
+        raise RedraftError(f"draw is {own!r}: name what is to change of it, such as draw.nucleus=drop")
+    for holder, name in ((settings, "steps"), (own, "temperature"), (own, "top_p")):
+        if (value := getattr(named, name)) is not None:
+            if name in holder:
+                raise RedraftError(f"{name} is given twice, as {value} and among the settings as {holder[name]}")
+            holder[name] = value
+    return _built(named.name, settings)
+
+
+def _built(name: str, settings: dict[str, Any]) -> Unmask:
+    """A preset of plain values; those of `draw` change the preset's own."""
+    _check_names(name, settings)
+    changes = settings.pop("draw")
+    sampler: Unmask = call(SAMPLERS[name], settings)
+    own = {field.name: getattr(sampler.draw, field.name) for field in fields(Draw)}
+    return replace(sampler, draw=call(Draw, own | changes))

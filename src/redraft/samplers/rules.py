@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,21 @@ from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
 
 
+class Proposal(NamedTuple):
+    """A whole sequence, and how likely its tokens were.
+
+    Attributes:
+        tokens: ids (B, R): draws, or what there is.
+        logp: log probability (B, R) of draws under the network's own distribution.
+        shaped: log probability (B, R) of draws under the distribution that they were drawn from, after temperature and
+            top-p (at temperature 0 see `Draw.weights`). Of other positions both are `Moment.confidence`.
+    """
+
+    tokens: Tensor
+    logp: Tensor
+    shaped: Tensor
+
+
 @dataclass(frozen=True)
 class Moment:
     """What a step knows.
@@ -30,7 +45,8 @@ class Moment:
         prediction: of the network for `state`.
         active: positions (B, R) that this step may change.
         masked: those of them that are masked.
-        confidence: log probability (B, R) that revealed tokens had when they were revealed; 0 if that was before.
+        confidence: log probability (B, R) that revealed tokens had when they were revealed, in the distribution that
+            they were drawn from; 0 if that was before.
         t: level of noise (B, 1).
         kept: a at this level (B, 1).
         kept_next: a at the level that the step leads to (B, 1).
@@ -38,6 +54,9 @@ class Moment:
         steps: steps in all (B,), of this block.
         draw: how tokens are drawn.
         streams: of this step.
+        before: the prediction of each row's evaluation before this one, if a rule of the sampler `remembers`, else
+            None; rows that have none hold the present one.
+        remembered: rows (B,) that have one before.
     """
 
     model: Model
@@ -53,6 +72,14 @@ class Moment:
     steps: Tensor
     draw: Draw
     streams: Streams
+    before: Prediction | None = None
+    remembered: Tensor | None = None
+
+    @property
+    def t_next(self) -> Tensor:
+        """Level of noise (B, 1) that the step leads to."""
+        left = (self.steps - self.step).double()[:, None]
+        return self.t * (left - 1) / left
 
     @property
     def shown(self) -> Tensor:
@@ -65,19 +92,19 @@ class Moment:
         return self.active.sum(1)
 
     @cached_property
-    def proposal(self) -> tuple[Tensor, Tensor]:
-        """The whole sequence x^ (B, R), with a draw for every active mask, and the draws' log probabilities (B, R)."""
+    def proposal(self) -> Proposal:
+        """The whole sequence x^, with a draw for every active mask."""
         return self.drawn(self.masked)
 
-    def drawn(self, where: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and log probabilities (B, R): draws in the positions `where`, what there is elsewhere.
+    def drawn(self, where: Tensor) -> Proposal:
+        """Draws in the positions `where` (B, R), what there is elsewhere.
 
         A position's draw is the same whatever the other positions in `where`.
         """
         drawn = self.draw(self.prediction, where, self.streams.fold("draw"))
-        tokens, logp = self.state.x.clone(), self.confidence.clone()
-        tokens[where], logp[where] = drawn.tokens, drawn.logp.to(logp)
-        return tokens, logp
+        tokens, logp, shaped = self.state.x.clone(), self.confidence.clone(), self.confidence.clone()
+        tokens[where], logp[where], shaped[where] = drawn.tokens, drawn.logp.to(logp), drawn.shaped.to(shaped)
+        return Proposal(tokens, logp, shaped)
 
     def spread(self, values: Tensor, where: Tensor) -> Tensor:
         """`values` (A,) of the positions `where` (B, R) as (B, R), 0 elsewhere."""
@@ -106,11 +133,18 @@ class Counts:
 
 
 class Budget(Protocol):
-    """How many tokens a step reveals and masks again."""
+    """How many tokens a step reveals and masks again.
+
+    One with `remembers = True` finds the row's prediction before in `Moment.before`; so does a scorer.
+    """
 
     @property
     def revises(self) -> bool:
         """Whether it masks tokens again."""
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers itself; probabilities are drawn by the rule."""
 
     def __call__(self, now: Moment) -> Rates | Counts:
         """Probabilities, or numbers."""
@@ -127,8 +161,35 @@ class Scorer(Protocol):
     def needs(self) -> tuple[str, ...]:
         """What the model has to offer."""
 
+    @property
+    def random(self) -> bool:
+        """Whether it draws random numbers itself, other than the proposal's tokens."""
+
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R), float64, the best highest: of x^ at masks, of what is there at revealed positions."""
+
+
+class Choice(Protocol):
+    """How a step chooses: `Rule`, or one's own."""
+
+    @property
+    def revises(self) -> bool:
+        """Whether it masks tokens again."""
+
+    @property
+    def passes(self) -> int:
+        """Network rows that a step takes beyond the denoiser's own."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the model has to offer."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it asks for the prediction before: `Moment.before`, which doubles the memory of logits."""
+
+    def __call__(self, now: Moment) -> tuple[Tensor, Tensor]:
+        """Masks to reveal and revealed tokens to mask again, (B, R) bool each."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +204,7 @@ class Rule:
         scorer: which; None is at random.
         noise: scale of the Gumbel noise that is added to the scores: a draw without replacement in proportion to
             exp(score / noise); 0 takes the best.
-        annealed: the noise falls with the level of noise t.
+        annealed: the noise falls with the level of noise that the step leads to, to 0 at the end (MaskGIT).
         joint: masks and revealed tokens are ranked together, and a proposed token competes with one that is there.
     """
 
@@ -168,6 +229,16 @@ class Rule:
     def passes(self) -> int:
         """Network rows that a step takes beyond the denoiser's own."""
         return self.scorer.passes if self.scorer else 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the model has to offer."""
+        return self.scorer.needs if self.scorer else ()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a part asks for the prediction before."""
+        return any(getattr(part, "remembers", False) for part in (self.budget, self.scorer))
 
     def __call__(self, now: Moment) -> tuple[Tensor, Tensor]:
         """Masks to reveal and revealed tokens to mask again, (B, R) bool each."""
@@ -196,7 +267,7 @@ class Rule:
     def _noise(self, now: Moment) -> Tensor:
         if not self.noise:
             return torch.zeros(now.active.shape, dtype=torch.float64, device=now.active.device)
-        scale = self.noise * (now.t if self.annealed else 1.0)
+        scale = self.noise * (now.t_next if self.annealed else 1.0)
         return scale * now.streams.fold("noise").gumbel(now.active.shape[1:])
 
 

@@ -13,7 +13,7 @@ samplers; they are all of this form.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -27,7 +27,7 @@ from redraft.processes.categorical import Draw
 from redraft.processes.mask import Linear, Schedule, check_schedule
 from redraft.samplers.base import Looked, stretch, wanted
 from redraft.samplers.budgets import Remask
-from redraft.samplers.rules import Moment, Rates, Rule
+from redraft.samplers.rules import Choice, Moment, Rates, Rule
 
 ANCESTRAL = Rule(Remask())
 
@@ -46,10 +46,12 @@ class UnmaskWalk(Looked):
         step: steps done (B,).
         steps: steps in all (B,).
         per_block: steps a block (B,).
-        confidence: log probability (B, R) that tokens had when they were revealed.
+        confidence: log probability (B, R) that tokens had when they were revealed, as they were drawn.
         remasked: how many tokens (B,) were masked again.
         settled: rows (B,) that have no mask left before their last step, and will have none.
         seen: the tokens (B, R) that `prediction` is of, -1 where it is of none; None if there is no prediction.
+        before: each row's last prediction, if a rule `remembers`; of rows that have none it says nothing.
+        remembered: rows (B,) that have one.
     """
 
     region: Tensor
@@ -62,6 +64,8 @@ class UnmaskWalk(Looked):
     remasked: Tensor
     settled: Tensor
     seen: Tensor | None = None
+    before: Prediction | None = None
+    remembered: Tensor | None = None
 
     @property
     def done(self) -> Tensor:
@@ -76,6 +80,25 @@ class UnmaskWalk(Looked):
     def level(self, ahead: int = 0) -> Tensor:
         """Level (B,) now, or `ahead` steps on, in this block."""
         return self.top * (1 - (self.step % self.per_block + ahead) / self.per_block.double())
+
+    def recalled(self, prediction: Prediction) -> tuple[Prediction, Tensor]:
+        """Each row's last prediction, `prediction` for rows that have none, and which rows (B,) have one."""
+        if self.before is None or self.remembered is None:
+            return prediction, torch.zeros_like(self.settled)
+        new = ~self.remembered
+        return (self.before.put(new, prediction[new]) if new.any() else self.before), self.remembered
+
+    @classmethod
+    def cat(cls, parts: Sequence[UnmaskWalk]) -> UnmaskWalk:
+        """The rows of all parts, in order; if some have a prediction before, the others have one that is not theirs."""
+        known = next((part.before for part in parts if part.before is not None and len(part)), None)
+        return super().cat(parts if known is None else [part._blank(known) for part in parts])
+
+    def _blank(self, known: Prediction) -> UnmaskWalk:
+        if self.before is not None:
+            return self
+        rows = torch.zeros_like(self.state.problem)
+        return replace(self, before=known[rows], remembered=rows.bool())
 
     def unseen(self) -> UnmaskWalk:
         """The walk without a prediction."""
@@ -102,6 +125,7 @@ class Corrector:
     size: float = 0.1
     steps: int = 1
     revises = True
+    random = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -136,8 +160,8 @@ class Unmask:
     """
 
     steps: int = 128
-    rule: Rule = ANCESTRAL
-    outside: Rule = ANCESTRAL
+    rule: Rule | Choice = ANCESTRAL
+    outside: Rule | Choice = ANCESTRAL
     on: float = 1.0
     off: float = 0.0
     schedule: Schedule = field(default_factory=Linear)
@@ -162,7 +186,7 @@ class Unmask:
     def needs(self) -> tuple[str, ...]:
         """What the model has to offer."""
         rules = (self.rule, self.outside)
-        return ("tokens", *(need for rule in rules if rule.scorer for need in rule.scorer.needs))
+        return ("tokens", *(need for rule in rules for need in rule.needs))
 
     def random_start(self, model: Model) -> bool:
         """Masks are always the same."""
@@ -264,7 +288,7 @@ class Unmask:
         here = torch.where(walk.settled, torch.maximum(here, walk.step), walk.step)
         before = self.schedule.kept(walk.top * (1 - here / walk.steps.clamp_min(1)))
         step = (walk.steps * (1 - level / walk.top) + 1e-6).floor().long().clamp_min(0)
-        back = replace(walk, step=step, settled=torch.zeros_like(walk.settled))
+        back = replace(walk, step=step, settled=torch.zeros_like(walk.settled), before=None, remembered=None)
         kept = self.schedule.kept(back.level()) / before.clamp_min(1e-12)
         lost = walk.region & (streams.at(walk.state.origin).uniform(walk.region.shape[1:]) >= kept[:, None])
         x = walk.state.x.masked_fill(lost, model.process.mask)
@@ -301,12 +325,15 @@ class Unmask:
         now = Moment(
             model, walk.state, prediction, active, active & (walk.state.x == mask), walk.confidence,
             levels[0][:, None], kept, kept_next, walk.step % walk.per_block, walk.per_block, self.draw, streams,
+            *(walk.recalled(prediction) if self._remembers() else ()),
         )  # fmt: skip
         reveal, remask = rule(now)
-        tokens, confidence = now.drawn(reveal)
+        tokens, _, confidence = now.drawn(reveal)
         x = tokens.masked_fill(remask, mask)
         state = walk.state.to(x, torch.where(active, levels[1][:, None].to(walk.state.t), walk.state.t))
         walk = replace(walk, state=state, confidence=confidence, remasked=walk.remasked + remask.sum(1))
+        if self._remembers():
+            walk = replace(walk, before=prediction, remembered=torch.ones_like(walk.settled))
         return walk if self._reuses(model) else walk.unseen()
 
     def _asked(self, model: Model, walk: UnmaskWalk) -> Prediction:
@@ -332,6 +359,9 @@ class Unmask:
 
     def _revises(self) -> bool:
         return bool(self.corrector) or self.rule.revises or self.outside.revises
+
+    def _remembers(self) -> bool:
+        return self.rule.remembers or self.outside.remembers
 
     def _reuses(self, model: Model) -> bool:
         return self.reuse and "timeless" in model.offers

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from redraft.bench.plain import Map, stray, wrong
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.registry import SAMPLERS
 
@@ -19,10 +18,73 @@ PARTS = {
     "samplers.scheduled": ("Scheduled",),
     "samplers.unmask": ("Unmask", "Corrector"),
     "samplers.rules": ("Rule",),
-    "samplers.budgets": ("Even", "EntropyBound", "Proportional", "Refresh", "Remask", "Threshold"),
-    "samplers.scorers": ("Confidence", "Entropy", "Judge", "Margin", "Planner", "Quality"),
+    "samplers.budgets": ("Even", "EntropyBound", "OnSchedule", "Proportional", "Refresh", "Remask", "Threshold"),
+    "samplers.scorers": ("Confidence", "EndsLast", "Entropy", "Halton", "Judge", "Margin", "Planner", "Quality"),
 }
 """What may stand where an annotation is a protocol, by `type`."""
+KINDS = {"int": "a whole number", "float": "a number", "str": "a word"}
+WORDS = {"true": True, "false": False, "null": None, "~": None, "": None, ".inf": float("inf"), "inf": float("inf")}
+
+
+class Map(dict[str, Any]):
+    """A mapping that knows the place, such as 'file.yaml:12', of each of its keys."""
+
+    def __init__(self, values: dict[str, Any], places: dict[str, str]) -> None:
+        """Hold `values`."""
+        super().__init__(values)
+        self.places = places
+
+
+def wrong(values: Any, key: str, message: str) -> RedraftError:
+    """The error for what stands under `key`, with its place if that is known."""
+    place = getattr(values, "places", {}).get(key)
+    return RedraftError(f"{place}: {message}" if place else message)
+
+
+def stray(values: Any, key: str, known: Iterable[str], kind: str = "key") -> RedraftError:
+    """The error for a `key` that is not among the `known` ones, with the nearest that is."""
+    return wrong(values, key, str(unknown(kind, key, known)))
+
+
+def plain(text: str) -> Any:
+    """The number, truth or null that `text` spells as in YAML 1.2's core schema, or the text itself."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def assigned(texts: Iterable[str]) -> Map:
+    """What `name=value` texts say; `scorer.shaped=true` is a setting of `scorer`, whose kind `scorer=margin` says.
+
+    Raises:
+        RedraftError: a text is none of these, or says what another one has said.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise RedraftError(f"{text!r} is no setting: write name=value, such as block=32")
+        _put(found, name.split("."), plain(value), text)
+    return Map(found, {})
+
+
+def _put(holder: dict[str, Any], path: list[str], value: Any, text: str) -> None:
+    name, old = path[0], holder.get(path[0])
+    if len(path) > 1:
+        inner = old if isinstance(old, dict) else {} if name not in holder else {"type": old}
+        holder[name] = inner
+        _put(inner, path[1:], value, text)
+    elif isinstance(old, dict) and "type" not in old:
+        old["type"] = value
+    elif name in holder:
+        raise RedraftError(f"{text!r} is a second value of {name}")
+    else:
+        holder[name] = value
 
 
 def call(make: Callable[..., Any], settings: Map | dict[str, Any]) -> Any:
@@ -68,6 +130,8 @@ def value(hint: Any, holder: dict[str, Any], key: str) -> Any:
         return hint.parsed(holder, key)
     if isinstance(given, dict):
         return _part([hint] if is_dataclass(hint) else [], holder, key)
+    if isinstance(given, str) and getattr(hint, "_is_protocol", False):
+        return _part([], _typed(holder, key), key)
     return _scalar(hint, holder, key)
 
 
@@ -77,7 +141,7 @@ def _scalar(hint: Any, holder: dict[str, Any], key: str) -> Any:
         return float(given)
     if isinstance(hint, type) and isinstance(given, hint) and (hint is bool or not isinstance(given, bool)):
         return given
-    return _refused(holder, key, {"int": "a whole number", "float": "a number", "str": "a word"}.get(_name(hint)))
+    return _refused(holder, key, KINDS.get(_name(hint)))
 
 
 def _one_of(hints: tuple[Any, ...], holder: dict[str, Any], key: str) -> Any:
@@ -90,14 +154,14 @@ def _one_of(hints: tuple[Any, ...], holder: dict[str, Any], key: str) -> Any:
     if isinstance(given, dict):
         return _part(parts, holder, key)
     if isinstance(given, str) and str not in hints and parts:
-        places = getattr(holder, "places", {})
-        return _part(parts, Map({key: Map({"type": given}, {"type": places.get(key, "")})}, places), key)
+        return _part(parts, _typed(holder, key), key)
     for hint in sorted(hints, key=lambda hint: type(given) is not hint):
         try:
             return value(hint, holder, key)
         except RedraftError:
             continue
-    return _refused(holder, key, " or ".join(_name(hint) for hint in hints if hint is not type(None)))
+    names = [_name(hint) for hint in hints if hint is not type(None)]
+    return _refused(holder, key, " or ".join(KINDS.get(name, name) for name in names))
 
 
 def _part(kinds: list[Any], holder: dict[str, Any], key: str) -> Any:
@@ -123,6 +187,12 @@ def _part(kinds: list[Any], holder: dict[str, Any], key: str) -> Any:
     if isinstance(kind, tuple):
         kind = getattr(import_module(f"redraft.{kind[0]}"), kind[1])
     return call(kind, _without(given, "type"))
+
+
+def _typed(holder: dict[str, Any], key: str) -> Map:
+    """`holder` where `key` is the name of a type."""
+    places = getattr(holder, "places", {})
+    return Map({key: Map({"type": holder[key]}, {"type": places.get(key, "")})}, places)
 
 
 def _sequence(hint: Any, holder: dict[str, Any], key: str) -> Any:
