@@ -146,6 +146,17 @@ def linear(model: Model, path: str) -> None:
         raise RedraftError(f"path={path!r} changes the path of a flow, and {model.name!r} is none: leave path='own'")
 
 
+def random_prior(model: Model) -> bool:
+    """Whether pure noise differs from draw to draw; processes of one's own that do not say are taken to draw it."""
+    return bool(getattr(model.process, "random_prior", True))
+
+
+def random_steps(model: Model, steps: int, stochasticity: float, temperature: float) -> bool:
+    """Whether the process's own step draws numbers in a walk of so many; taken to where it does not say."""
+    draws = getattr(model.process, "random_steps", None)
+    return draws is None or bool(draws(steps, stochasticity, temperature))
+
+
 def stretch(steps: Tensor, high: float, low: float) -> tuple[Tensor, Tensor]:
     """The first step (B,) of walks in `steps` (B,) equal ones that leads down from `high`, and the one after `low`."""
     first = (steps * (1 - high) + 1e-6).floor().long()

@@ -13,7 +13,7 @@ from redraft.core.model import Model
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
 from redraft.processes.paths import check_path, level_at, time_at
-from redraft.samplers.base import Looked, linear, stretch
+from redraft.samplers.base import Looked, linear, random_prior, random_steps, stretch
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class Parallel:
 
     def random_start(self, model: Model) -> bool:
         """Whether pure noise is random."""
-        return bool(model.process.random_prior)
+        return random_prior(model)
 
     def random_steps(self, model: Model) -> bool:
         """Whether the process's steps draw numbers."""
-        return self.order == 1 and model.process.random_steps(self.steps, self.stochasticity, self.temperature)
+        return self.order == 1 and random_steps(model, self.steps, self.stochasticity, self.temperature)
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """Network rows (B,) of a walk over `regions` (B,) noisy regions, whatever their level."""

@@ -34,7 +34,7 @@ from redraft.core.streams import Streams
 from redraft.models.probe import Draws
 from redraft.models.schedule import Schedule
 from redraft.processes.paths import check_path, level_at
-from redraft.samplers.base import Looked, linear, wanted
+from redraft.samplers.base import Looked, linear, random_steps, wanted
 
 Memory = dict[str, Any]
 """What a step changed in a scheduler, of one row: tensors (1, *latent), numbers, and lists of both."""
@@ -96,7 +96,7 @@ class Scheduled:
     def random_steps(self, model: Model) -> bool:
         """Whether the process's steps draw numbers, or the pipeline's solver does."""
         if self.stochasticity:
-            return bool(model.process.random_steps(self.steps, self.stochasticity, self.temperature))
+            return random_steps(model, self.steps, self.stochasticity, self.temperature)
         return self._schedule(model).random
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:

@@ -26,7 +26,7 @@ from redraft.core.errors import RedraftError, check_range, unknown
 from redraft.core.model import Model, demand
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
-from redraft.samplers.base import Looked, wanted
+from redraft.samplers.base import Looked, random_prior, random_steps, wanted
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ class Sequential:
 
     def random_start(self, model: Model) -> bool:
         """Whether pure noise is random."""
-        return bool(model.process.random_prior)
+        return random_prior(model)
 
     def random_steps(self, model: Model) -> bool:
         """Whether the process's steps draw numbers, or the order of the blocks does."""
-        drawn = model.process.random_steps(self.steps_per_region, self.stochasticity, self.temperature)
+        drawn = random_steps(model, self.steps_per_region, self.stochasticity, self.temperature)
         return drawn or self.order in ("random", "graph")
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:

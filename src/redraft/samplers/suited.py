@@ -25,7 +25,7 @@ def needs_random_steps(sampler: Sampler, model: Model, method: str, several: boo
     Raises:
         RedraftError: they are not, so that these walks would be copies.
     """
-    if several and not sampler.random_steps(model):
+    if several and not _says(sampler, "random_steps", model):
         raise RedraftError(
             f"{method} lets several walks go on from one state, and with {_shown(sampler)} on {model.name!r} they "
             f"would be copies: give it a sampler whose steps are random, such as {_advised(sampler, model)}"
@@ -38,11 +38,17 @@ def needs_restarts(sampler: Sampler, model: Model, method: str, several: bool = 
     Raises:
         RedraftError: neither its steps nor the noise that it begins from are random, so that these would be copies.
     """
-    if several and not (sampler.random_start(model) or sampler.random_steps(model)):
+    if several and not (_says(sampler, "random_start", model) or _says(sampler, "random_steps", model)):
         raise RedraftError(
             f"{method} compares several samples of a problem, and those of {_shown(sampler)} on {model.name!r} would "
             f"be copies: give it a sampler that draws, such as {_advised(sampler, model)}"
         )
+
+
+def _says(sampler: Sampler, name: str, model: Model) -> bool:
+    """What a sampler says of itself; one of your own that does not is taken to draw, and the trace tells."""
+    said = getattr(sampler, name, None)
+    return said is None or bool(said(model))
 
 
 def _advised(sampler: Sampler, model: Model) -> str:

@@ -195,7 +195,11 @@ class Unmask:
     def random_steps(self, model: Model) -> bool:
         """Whether tokens are drawn, or positions are."""
         rules = (self.rule,) if (self.on, self.off) == (1.0, 0.0) else (self.rule, self.outside)
-        return self.draw.temperature > 0 or self.corrector is not None or any(getattr(rule, "random", True) for rule in rules)
+        return (
+            self.draw.temperature > 0
+            or self.corrector is not None
+            or any(getattr(rule, "random", True) for rule in rules)
+        )
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
