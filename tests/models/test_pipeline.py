@@ -602,3 +602,37 @@ def test_another_models_sampler_is_refused():
     state = State(torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool), torch.arange(1))
     with pytest.raises(RedraftError, match="needs a model that offers 'schedule'"):
         Scheduled(2).init(model, state, Streams.root(0, torch.arange(1)))
+
+
+@pytest.mark.parametrize("eta", [0.4, 1.0])
+def test_a_random_step_is_that_of_ddim_for_the_same_noise(eta):
+    """`DDIMScheduler.step` with eta and given noise, step by step."""
+    model = solved("ddim")
+    noisy, streams = begun(model, rows_of(PLAIN))
+    sampler = Scheduled(5, stochasticity=eta)
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, **BETAS)
+    scheduler.set_timesteps(5)
+    walk = sampler.init(model, noisy, streams)
+    for k, timestep in enumerate(scheduler.timesteps):
+        output = model.output(walk.state, model.predict(walk.state))
+        noise = streams.fold("scheduled").fold(k).normal(tuple(noisy.x.shape[1:]))
+        theirs = scheduler.step(output, timestep, walk.state.x, eta=eta, variance_noise=noise).prev_sample
+        walk = sampler.step(model, walk, streams)
+        if k < 4:  # DDIM's last step ends at the first level of training, ours at 0
+            close(walk.state.x, theirs)
+    assert walk.done.all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_pipeline_has_random_steps(name):
+    make, names, options = ALL[name]
+    given = {} if names is None else {"example": embeddings(0, *names)}
+    model = redraft.load_model(made(make), **given, **options)
+    noisy, streams = begun(model, rows_of(names))
+    sampler = Scheduled(4, stochasticity=1.0)
+    clean = sample(sampler, model, noisy, streams).x
+    assert model.decode(clean).isfinite().all()
+    close(sample(sampler, model, noisy[1:], streams[1:]).x, clean[1:], 1e-3)
+    assert not torch.allclose(sample(sampler, model, noisy, streams.fold(1)).x, clean)
+    assert torch.equal(sample(Scheduled(4, stochasticity=0.0), model, noisy, streams).x,
+                       sample(Scheduled(4), model, noisy, streams.fold(1)).x)  # fmt: skip
