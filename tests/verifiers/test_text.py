@@ -7,63 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from texts import FIRST, WORDS, decode, gpt2, roberta, tokenizer
 
 from redraft import RedraftError
 from redraft.core import errors
 from redraft.core.task import Problems
 from redraft.verifiers import Batched, Classifier, Perplexity, VerifierError, text
 from redraft.verifiers.text import EMPTY, toxicity
-
-WORDS = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "good", "bad", "dog", "cat", "the", "a", "is", "very", "not"]
-FIRST = 4  # the first word that is shown
-
-
-def decode(x):
-    """The words of ids (B, R); what is below `FIRST` is not shown."""
-    return [" ".join(WORDS[i] for i in row if i >= FIRST) for row in x.tolist()]
-
-
-def tokenizer(path, framed=False, **special):
-    """A tokenizer of whole words, saved; `framed` puts its own tokens around a text."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    if framed:
-        words.post_processor = processors.TemplateProcessing("[BOS] $A [EOS]", None, [("[BOS]", 2), ("[EOS]", 3)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", **special)
-    fast.save_pretrained(path)
-
-
-def saved(path, kind, config, **special):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = kind(config)
-    net.save_pretrained(path)
-    tokenizer(path, **special)
-    return net.eval()
-
-
-def roberta(path, positions=40, labels=("neutral", "toxic"), spread=0.8, framed=False, **more):
-    from transformers import RobertaConfig, RobertaForSequenceClassification
-
-    config = RobertaConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=positions + 1, pad_token_id=0, bos_token_id=2, eos_token_id=3, initializer_range=spread,
-        id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)}, **more,
-    )  # fmt: skip
-    return saved(path, RobertaForSequenceClassification, config, framed=framed)
-
-
-def gpt2(path, context=8, **special):
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=len(WORDS), n_positions=context, n_embd=16, n_layer=1, n_head=2, initializer_range=0.8,
-        bos_token_id=2, eos_token_id=3,
-    )  # fmt: skip
-    return saved(path, GPT2LMHeadModel, config, **(special or {"bos_token": "[BOS]", "eos_token": "[EOS]"}))
 
 
 @pytest.fixture(scope="module")
