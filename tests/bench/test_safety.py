@@ -1,6 +1,8 @@
 """The safety recipe, end to end on tiny networks of the real classes: a guide, and verifiers that only look."""
 
+import re
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -38,19 +40,28 @@ def run(out, *changes, held_out="held-out"):
     return main(["bench", "run", "safety", "--size", "smoke", "--out", str(out), "--set", *given, *changes])
 
 
+DOCS = Path(__file__).parents[2] / "docs" / "safety.md"
+
+
 def test_the_recipe_runs_and_reports_what_was_held_out(folder, capsys):
-    assert run("out") == 0
-    assert "\n4 of 4 cells done, 0 failed" in capsys.readouterr().out
-    tables = (folder / "out" / "report.md").read_text()
+    assert run("runs/safety") == 0
+    said = capsys.readouterr().out
+    assert "take about 88 NFE" in said  # without the model
+    assert "\n4 of 4 cells done, 0 failed" in said
+    out = folder / "runs" / "safety"
+    tables = (out / "report.md").read_text()
     for metric in ("held-out", "score", "fluency"):
         assert f"{metric} at equal NFE" in tables
     assert "difference from best-of-n" in tables
     assert "mine.txt" in tables  # with the marks of what the numbers follow from
-    rows = pq.read_table(folder / "out" / "rows.parquet").to_pydict()
+    rows = pq.read_table(out / "rows.parquet").to_pydict()
     assert {"held-out", "fluency", "score", "nfe", "verifier_calls"} <= rows.keys()
     assert len(set(rows["held-out"])) > 4
-    rewards = pq.read_table(folder / "out" / "candidates.parquet").to_pydict()["reward"]
+    rewards = pq.read_table(out / "candidates.parquet").to_pydict()["reward"]
     assert len(set(rewards)) > 6 < len(rewards) == 8  # different completions, as best-of-N needs
+    (block,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    exec(compile(block, "safety.md", "exec"), {})
+    assert re.fullmatch(r"(best-of-n|iterref|iterref, at the end): \d+ % of 2\n" * 3, capsys.readouterr().out)
 
 
 def test_what_is_held_out_guides_nothing(folder):
