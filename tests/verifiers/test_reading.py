@@ -67,6 +67,14 @@ def test_padding_is_not_shown_whatever_stands_there():
     assert read(problems, samples, "all") == ["the cat sat", "a cat sat on the mat dog"]
 
 
+def test_padding_that_looks_like_an_end_ends_nothing():
+    """As of models without a padding token of their own, here before a row in which nothing is given."""
+    x = torch.tensor([[EOS, EOS, WORDS.index("the"), WORDS.index("dog")]])
+    visible = torch.tensor([[False, False, True, True]])
+    problems = Problems(torch.arange(1), x, ~visible, {"visible": visible})
+    assert read(problems, x) == read(problems, x, "all") == ["the dog"]
+
+
 def test_an_end_inside_a_prompt_ends_nothing():
     problems = redraft.prompts(model(), ["the <eos> cat"], 2)
     samples = written(problems, "sat on")
