@@ -31,7 +31,8 @@ def run(*argv):
     return main(["bench", *map(str, argv)])
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+@pytest.mark.filterwarnings("ignore:.*ended with one distinct candidate")  # boards have one solution
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml") if path.stem != "safety"))
 def test_shipped_experiments_run_in_their_smoke_size(name, tmp_path, capsys):
     if name == "search-digits" and ("digits" not in MODELS or not (WEIGHTS / "digits").is_dir()):
         pytest.skip("the model 'digits' is not in the registry")

@@ -327,9 +327,12 @@ def test_siglip_scores_are_the_network_s_own_bias_and_padding_included(siglip):
     assert (by_hand(net, path) - logits).abs().max() > 1e-3  # padding matters
 
 
-def test_a_long_prompt_is_cut_where_the_network_ends(clip):
+def test_a_long_prompt_is_cut_where_the_network_ends_and_that_is_said_once(clip):
     path, _ = clip
-    texts = Features(path, texts=True, device="cpu").read([" ".join(["cat"] * n) for n in (9, 10, 11, 60)])
+    features = Features(path, texts=True, device="cpu")
+    with pytest.warns(UserWarning, match=f"'{path}' reads 12 tokens and was given a text of 62: .* the beginning only"):
+        texts = features.read([" ".join(["cat"] * n) for n in (9, 10, 11, 60)])
+    features.read([" ".join(["cat"] * 61)])  # a second warning would fail
     assert (texts[0] - texts[1]).abs().max() > 1e-4
     torch.testing.assert_close(texts[1], texts[2])
     torch.testing.assert_close(texts[1], texts[3])
@@ -859,6 +862,11 @@ def test_image_reward_is_its_authors_network_under_other_names(reward):
     torch.testing.assert_close(verifier(PICTURES, problems), expected, atol=1e-5, rtol=1e-5)
     assert (expected[:, None] - expected).abs()[0, 1:].min() > 1e-4
     check_verifier(verifier, PICTURES, problems)
+    long = with_prompts([f"a cat {'a ' * 33}{end}" for end in PROMPTS])
+    with pytest.warns(
+        UserWarning, match="ImageReward reads 35 tokens and was given a text of 4[0-9]: .* the beginning"
+    ):
+        verifier(PICTURES, long)
 
 
 @pytest.mark.parametrize(

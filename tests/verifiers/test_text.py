@@ -3,66 +3,17 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
-from toys import toy_problems
+from texts import FIRST, WORDS, decode, gpt2, roberta, tokenizer
 
 from redraft import RedraftError
 from redraft.core import errors
+from redraft.core.task import Problems
 from redraft.verifiers import Batched, Classifier, Perplexity, VerifierError, text
 from redraft.verifiers.text import EMPTY, toxicity
-
-WORDS = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "good", "bad", "dog", "cat", "the", "a", "is", "very", "not"]
-FIRST = 4  # the first word that is shown
-
-
-def decode(x):
-    """The words of ids (B, R); what is below `FIRST` is not shown."""
-    return [" ".join(WORDS[i] for i in row if i >= FIRST) for row in x.tolist()]
-
-
-def tokenizer(path, framed=False, **special):
-    """A tokenizer of whole words, saved; `framed` puts its own tokens around a text."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    if framed:
-        words.post_processor = processors.TemplateProcessing("[BOS] $A [EOS]", None, [("[BOS]", 2), ("[EOS]", 3)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", **special)
-    fast.save_pretrained(path)
-
-
-def saved(path, kind, config, **special):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = kind(config)
-    net.save_pretrained(path)
-    tokenizer(path, **special)
-    return net.eval()
-
-
-def roberta(path, positions=40, labels=("neutral", "toxic"), spread=0.8, framed=False, **more):
-    from transformers import RobertaConfig, RobertaForSequenceClassification
-
-    config = RobertaConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=positions + 1, pad_token_id=0, bos_token_id=2, eos_token_id=3, initializer_range=spread,
-        id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)}, **more,
-    )  # fmt: skip
-    return saved(path, RobertaForSequenceClassification, config, framed=framed)
-
-
-def gpt2(path, context=8, **special):
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=len(WORDS), n_positions=context, n_embd=16, n_layer=1, n_head=2, initializer_range=0.8,
-        bos_token_id=2, eos_token_id=3,
-    )  # fmt: skip
-    return saved(path, GPT2LMHeadModel, config, **(special or {"bos_token": "[BOS]", "eos_token": "[EOS]"}))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +31,13 @@ def causal(tmp_path_factory):
 def samples(*texts):
     rows = [[WORDS.index(word) for word in row.split()] for row in texts]
     longest = max(map(len, rows))
-    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows]), toy_problems([0] * len(rows))
+    x = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+    return x, free(x)
+
+
+def free(x):
+    """Problems in which nothing is given."""
+    return Problems(torch.arange(len(x)), torch.zeros_like(x), torch.zeros_like(x, dtype=torch.bool))
 
 
 TEXTS = ("the dog is good", "bad", "the cat is not very bad", "a dog")
@@ -117,22 +74,67 @@ def test_the_size_of_batches_changes_no_score(classifier):
 def test_a_text_that_shows_nothing_has_a_low_score_of_its_own(classifier, causal):
     x = torch.tensor([[4, 6], [0, 2], [0, 0]])
     for verifier in (Classifier(classifier[0], 1, decode, device="cpu"), Perplexity(decode, causal[0], device="cpu")):
-        scores = verifier(x, toy_problems([0] * 3))
+        scores = verifier(x, free(x))
         assert scores[1:].tolist() == [EMPTY, EMPTY]
         assert scores[0] > EMPTY
-        assert verifier(x[1:], toy_problems([0] * 2)).tolist() == [EMPTY, EMPTY]
+        assert verifier(x[1:], free(x[1:])).tolist() == [EMPTY, EMPTY]
         verifier.empty = -3.0
-        assert verifier(x, toy_problems([0] * 3))[1:].tolist() == [-3.0, -3.0]
+        assert verifier(x, free(x))[1:].tolist() == [-3.0, -3.0]
 
 
-def test_a_long_text_is_cut_only_where_the_network_has_no_positions_left(tmp_path):
+def test_of_a_long_text_the_end_is_judged_and_that_is_said_once(tmp_path):
     net = roberta(tmp_path, positions=6, spread=0.4)
     verifier = Classifier(str(tmp_path), 1, decode, device="cpu")
     whole = "the dog is not a bad"
-    expected, shorter = (float(by_hand(net, words).log_softmax(0)[1]) for words in (whole, whole[:-4]))
-    scores = verifier(*samples(whole, whole + " cat good bad very"))
+    expected, shorter = (float(by_hand(net, words).log_softmax(0)[1]) for words in (whole, whole[4:]))
+    assert verifier(*samples(whole)).item() == pytest.approx(expected, abs=1e-6)
+    with pytest.warns(
+        UserWarning, match=f"the classifier '{tmp_path}' reads 6 tokens and was given a text of 10: .* the end"
+    ):
+        scores = verifier(*samples(whole, f"cat good bad very {whole}"))
     assert scores.tolist() == pytest.approx([expected] * 2, abs=1e-6)
     assert abs(expected - shorter) > 1e-4
+    verifier(*samples(f"cat {whole}"))  # a second warning would fail
+
+
+def test_a_text_that_is_cut_keeps_the_special_tokens_around_it(tmp_path):
+    net = roberta(tmp_path, positions=6, spread=0.4, framed=True)
+    verifier = Classifier(str(tmp_path), 1, decode, device="cpu")
+    with pytest.warns(UserWarning, match="reads 6 tokens and was given a text of 8"):
+        scores = verifier(*samples("the dog is not a bad"))
+    expected = float(by_hand(net, "[BOS] is not a bad [EOS]").log_softmax(0)[1])
+    assert scores.tolist() == pytest.approx([expected], abs=1e-6)
+
+
+def prompted(prompt, *completions):
+    """Samples of one prompt and as many completions of one length, a problem each."""
+    x, problems = samples(*(f"{prompt} {completion}" for completion in completions))
+    frozen = (torch.arange(x.shape[1]) < len(prompt.split())).expand_as(x).clone()
+    return x, replace(problems, x=x, frozen=frozen)
+
+
+def test_eight_completions_of_a_prompt_longer_than_the_classifier_reads_have_eight_scores(tmp_path):
+    net = roberta(tmp_path, positions=6, spread=0.4)
+    x, problems = prompted(" ".join(["dog"] * 20), *(f"the {a} is {b}" for a in ("dog", "cat") for b in WORDS[8:12]))
+    for judged in ("completion", "all"):
+        verifier = Classifier(str(tmp_path), 1, decode, judged=judged, device="cpu")
+        if judged == "all":
+            with pytest.warns(UserWarning, match="reads 6 tokens and was given a text of 24"):
+                scores = Batched(verifier)(x, problems)
+        else:
+            scores = Batched(verifier)(x, problems)
+            alone = float(by_hand(net, decode(x[:1, 20:])[0]).log_softmax(0)[1])
+            assert scores[0].item() == pytest.approx(alone, abs=1e-6)
+        assert len({round(score, 6) for score in scores.tolist()}) == 8
+
+
+def test_equal_samples_of_problems_that_give_other_parts_of_them_have_scores_of_their_own(classifier):
+    x, problems = samples("the dog is good", "the dog is good")
+    problems = replace(problems, x=x, frozen=torch.tensor([[True, False, False, False], [True, True, True, False]]))
+    net = classifier[1]
+    scores = Batched(Classifier(classifier[0], 1, decode, device="cpu"))(x, problems)
+    expected = [float(by_hand(net, words).log_softmax(0)[1]) for words in ("dog is good", "good")]
+    assert scores.tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_labels_that_do_not_exclude_one_another_have_probabilities_of_their_own(tmp_path):
@@ -181,9 +183,9 @@ def test_a_classifier_trained_here_finds_what_it_was_trained_for(tmp_path):
             loss.backward()
             adam.step()
     net.eval().save_pretrained(tmp_path)
-    scores = Batched(toxicity_at(tmp_path))(x[96:], toy_problems([0] * 32))
+    scores = Batched(toxicity_at(tmp_path))(x[96:], free(x[96:]))
     assert ((scores > math.log(0.5)) == toxic[96:].bool()).double().mean() >= 0.9
-    clean = Batched(toxicity_at(tmp_path, label="neutral"))(x[96:], toy_problems([0] * 32))
+    clean = Batched(toxicity_at(tmp_path, label="neutral"))(x[96:], free(x[96:]))
     torch.testing.assert_close(scores.exp() + clean.exp(), torch.ones(32).double())
 
 
@@ -240,14 +242,43 @@ def test_no_token_of_a_text_longer_than_the_context_is_left_out(causal):
         assert scores.tolist() == pytest.approx([token_by_token(net, words, 8) for words in longer], abs=1e-5)
 
 
+def test_a_completion_is_scored_after_its_prompt_and_whose_tokens_are_not(causal):
+    path, net = causal
+    x, problems = prompted("the cat is", "not bad", "very good")
+    mean = lambda words: token_by_token(net, words, 8) * len(words.split())  # noqa: E731
+    after = [(mean(f"the cat is {words}") - mean("the cat is")) / 2 for words in ("not bad", "very good")]
+    assert Perplexity(decode, path, device="cpu")(x, problems).tolist() == pytest.approx(after, abs=1e-5)
+    alone = [token_by_token(net, words, 8) for words in ("not bad", "very good")]
+    apart = Perplexity(decode, path, prompted=False, device="cpu")(x, problems)
+    assert apart.tolist() == pytest.approx(alone, abs=1e-5)
+    whole = Perplexity(decode, path, judged="all", device="cpu")(x, problems)
+    assert whole.tolist() == pytest.approx([token_by_token(net, words, 8) for words in decode(x)], abs=1e-5)
+    own = Perplexity(checkpoint=path, judged=lambda x, _: decode(x[:, 3:]), device="cpu")(x, problems)
+    assert own.tolist() == pytest.approx(alone, abs=1e-5)
+    assert min(abs(one - other) for one, other in zip(after, alone, strict=True)) > 1e-3
+
+
+def test_of_a_prompt_longer_than_the_context_the_end_is_read(causal):
+    path, net = causal
+    words = " ".join(WORDS[FIRST + (i * i + 3) % 9] for i in range(15))
+    x, problems = prompted(words, "not bad")
+    ids = x[:, 9:]  # eight tokens are read, and the last two of them scored
+    with torch.no_grad():
+        logp = net(input_ids=ids).logits[0].double().log_softmax(-1)
+    expected = sum(float(logp[i - 1, ids[0, i]]) for i in (6, 7)) / 2
+    assert Perplexity(decode, path, device="cpu")(x, problems).item() == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize("context", [4, 5, 8, 1024])
-def test_windows_score_every_token_once_in_the_context_there_is(context):
-    for tokens in range(60):
-        windows = text._windows(tokens, context)
-        assert [i for _, first, stop in windows for i in range(first, stop)] == list(range(tokens))
+@pytest.mark.parametrize("given", [0, 1, 3, 7, 8, 20])
+def test_windows_score_every_token_once_in_the_context_there_is(context, given):
+    for tokens in range(given, 60):
+        windows = text._windows(tokens, context, given)
+        assert [i for _, first, stop in windows for i in range(first, stop)] == list(range(given, tokens))
         for start, first, stop in windows:
             assert stop - start <= context - 1
-            assert first == start == 0 or first - start >= context - 1 - context // 2
+            assert start == 0 or first - start >= context - 1 - context // 2
+        assert len(windows) == (given < tokens) or tokens >= context
 
 
 def test_a_tokenizer_that_begins_no_text_falls_back_on_its_end_or_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import platform
 import traceback
@@ -25,6 +26,7 @@ from redraft.core.result import Result
 from redraft.core.state import Draft
 from redraft.core.task import Problems
 from redraft.methods.best_of_n import BestOfN
+from redraft.verifiers.combined import held_out
 
 COUNTS = ("problem", "draft", "nfe", "critic", "verifier_calls")
 
@@ -90,12 +92,14 @@ def _measured(cell: Cell) -> Outcome:
     job = cell.job
     task, model = loaded("task", canonical(job["task"])), loaded("model", canonical(job["model"]))
     start, stop = job["shard"]
-    problems = _problems(canonical(job["task"]), canonical(job["problems"]))[start:stop]
-    method, verifier, judge = made(job["method"]), _verifier(job, "verifier"), _verifier(job, "judge")
+    problems = _problems(*(canonical(job[key]) for key in ("task", "problems", "model")))[start:stop]
+    method, verifier, judge = made(job["method"]), _verifier(job, job["verifier"]), _verifier(job, job["judge"])
+    looks = {name: _verifier(job, spec) for name, spec in job.get("held_out", {}).items()}
+    measured = held_out(looks, task.evaluate) if looks else task.evaluate
 
     def evaluate(samples: Tensor, some: Problems) -> dict[str, Tensor]:
         score = {"score": judge(samples, some)} if judge else {}
-        return dict(task.evaluate(samples, some)) | score
+        return dict(measured(samples, some)) | score
 
     drafts: list[Tensor] = []
 
@@ -131,13 +135,15 @@ def loaded(kind: str, spec: str) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _problems(task: str, arguments: str) -> Problems:
-    given: Problems = loaded("task", task).problems(**json.loads(arguments))
+def _problems(task: str, arguments: str, model: str) -> Problems:
+    make = loaded("task", task).problems
+    asked = {"model": loaded("model", model)} if "model" in inspect.signature(make).parameters else {}
+    given: Problems = make(**json.loads(arguments), **asked)
     return given
 
 
-def _verifier(job: dict[str, Any], key: str) -> Any:
-    return _loaded_verifier(*(canonical(job[k]) for k in (key, "task", "model"))) if job[key] else None
+def _verifier(job: dict[str, Any], spec: dict[str, Any] | None) -> Any:
+    return _loaded_verifier(*map(canonical, (spec, job["task"], job["model"]))) if spec else None
 
 
 @lru_cache(maxsize=8)

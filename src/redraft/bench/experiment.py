@@ -6,14 +6,14 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from redraft.bench.plain import canonical, merged, read
+from redraft.bench.plain import canonical, changed, merged, read
 from redraft.core.build import Map, call, stray, wrong
 from redraft.core.errors import RedraftError, check_settings, unknown
 from redraft.core.registry import METHODS, MODELS, TASKS, VERIFIERS, Registry
@@ -84,6 +84,7 @@ class Experiment:
         problems: arguments of the task's `problems`.
         metrics: to report, each with its goal; the first decides ranks.
         verifier: for methods that ask for one.
+        held_out: verifiers by the name of their metric, which are asked about every draft and guide nothing.
         shard: most problems of a cell.
         seeds: of sampling.
         budget: ceiling on a problem's NFE, for every method without its own.
@@ -102,6 +103,7 @@ class Experiment:
     metrics: dict[str, Any]
     claim: str = ""
     verifier: Spec | None = None
+    held_out: dict[str, Any] = field(default_factory=dict)
     shard: int = 50
     seeds: tuple[int, ...] = (0,)
     budget: int | None = None
@@ -110,6 +112,11 @@ class Experiment:
     baseline: str | None = None
     select: Select | None = None
     media: int = 0
+
+    @property
+    def looks(self) -> dict[str, dict[str, Any]]:
+        """The verifiers that are held out, each a name with settings."""
+        return {name: Spec.parsed(self.held_out, name).plain() for name in self.held_out}
 
     def plain(self) -> dict[str, Any]:
         """As the JSON values that it can be made of again, by `checked`."""
@@ -188,11 +195,11 @@ class Cell:
         return f"{self.name}; seed {self.job['seed']}, problems {start} to {stop - 1}"
 
 
-def load(source: str, size: str = "full") -> Experiment:
-    """The experiment in a file, or one that ships by its name, in one of its sizes.
+def load(source: str, size: str = "full", changes: Iterable[str] = ()) -> Experiment:
+    """The experiment in a file, or one that ships by its name, in one of its sizes, with `changes` such as 'media=3'.
 
     Raises:
-        RedraftError: what is wrong with the file, with the line.
+        RedraftError: what is wrong with the file, with the line, or with a change.
     """
     path = Path(source)
     if not path.suffix and not path.is_file():
@@ -206,7 +213,7 @@ def load(source: str, size: str = "full") -> Experiment:
         raise wrong(found, "sizes", "sizes must be a mapping of names to what they change")
     if size != "full" and size not in sizes:
         raise wrong(found, "sizes", str(unknown("size", size, ["full", *sizes])))
-    return checked(merged(found, sizes.get(size) or {}))
+    return checked(reduce(changed, changes, merged(found, sizes.get(size) or {})))
 
 
 def checked(found: Map) -> Experiment:
@@ -238,11 +245,15 @@ def _names(experiment: Experiment, found: Map) -> None:
         _model(spec, given, found)
     if experiment.verifier:
         _found(VERIFIERS, experiment.verifier, found, "verifier")
-    known = inspect.signature(TASKS[experiment.task.name].problems).parameters
+    for name in experiment.held_out:
+        if name in (*COLUMNS, "score"):
+            raise wrong(experiment.held_out, name, f"{name!r} is a column of its own: call the metric something else")
+        _found(VERIFIERS, Spec.parsed(experiment.held_out, name), experiment.held_out, name)
+    known = inspect.signature(TASKS[experiment.task.name].problems).parameters.keys() - {"self", "model"}
     for given in (experiment.problems, experiment.select.problems if experiment.select else {}):
         for key in given:
-            if key not in known or key == "self":
-                raise stray(given, key, set(known) - {"self"}, f"argument of {experiment.task.name!r}'s problems")
+            if key not in known:
+                raise stray(given, key, known, f"argument of {experiment.task.name!r}'s problems")
     select = experiment.select
     for given, key in (
         (experiment.problems, "problems"),
@@ -418,6 +429,7 @@ def _shards(experiment: Experiment, model: Spec, setting: Setting, role: str) ->
                 "seed": seed,
                 "budget": setting.budget,
             }
+            job |= {"held_out": experiment.looks} if experiment.held_out else {}
             media = experiment.media if role == "report" else 0
             yield Cell(json.loads(canonical(job)), setting.label, setting.variant, setting.point, role, media)
 

@@ -46,6 +46,27 @@ def merged(base: Any, over: Any) -> Any:
     return Map(values, getattr(base, "places", {}) | getattr(over, "places", {}))
 
 
+def changed(base: Map, change: str) -> Map:
+    """`base` with what `change` says, such as `problems.n=4`: keys by dots, and a value as YAML has it.
+
+    Raises:
+        RedraftError: it is not of that form.
+    """
+    path, equals, text = change.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise RedraftError(f"{change!r} changes nothing: write a key and a value, such as problems.n=4")
+    yaml = require("yaml", "bench")
+    try:
+        over = _plain(yaml.compose(text, Loader=yaml.SafeLoader), change)
+    except yaml.YAMLError as error:
+        raise RedraftError(f"{change!r} has a value that is no YAML") from error
+    for key in reversed(keys):
+        over = Map({key: over}, {key: change})
+    found: Map = merged(base, over)
+    return found
+
+
 def canonical(value: Any) -> str:
     """JSON in one spelling."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

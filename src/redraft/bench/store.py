@@ -16,6 +16,7 @@ report; sets.parquet has what the report measured of sets of samples.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +109,7 @@ class Store:
             RedraftError: it holds another experiment, or was begun with other versions and `force` is false.
         """
         now: dict[str, Any] = {"name": experiment.name, "size": size, "source": experiment.plain(), "changes": []}
-        now |= {"versions": versions(), "weights": weights(experiment.model)}
+        now |= {"versions": versions(), "weights": weights(experiment.model) | files(experiment)}
         path = prepare(self.folder) / "experiment.json"
         if path.exists():
             before = self.about()
@@ -216,6 +217,23 @@ def weights(models: Sequence[Spec]) -> dict[str, str | None]:
         critics = sorted(folder.glob("critics/*/model.safetensors"))
         found |= {f"{name}/{path.parent.name}": digest(path.parent) for path in critics}
     return found
+
+
+def files(experiment: Experiment) -> dict[str, str]:
+    """Twelve hexadecimal digits of each file, or of the weights in each folder, that settings name: prompts, verifiers.
+
+    Those of models are told by `weights`.
+    """
+    specs = [experiment.task.plain(), *([experiment.verifier.plain()] if experiment.verifier else [])]
+    values = (value for spec in (*specs, *experiment.looks.values()) for value in spec.values())
+    named = [Path(value) for value in values if isinstance(value, str)]
+    paths = [path / "model.safetensors" if path.is_dir() else path for path in named]
+    return {str(given): _digest(path) for given, path in zip(named, paths, strict=True) if path.is_file()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def _files(folder: Path) -> Iterator[str]:

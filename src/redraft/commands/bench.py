@@ -68,17 +68,19 @@ class Run:
         file: a YAML file, or the name of an experiment that ships.
         size: such as 'smoke', of those that the file has; 'full' is the file itself.
         out: folder; runs/bench/NAME-SIZE if not given.
+        set: what the file says, changed: keys by dots, such as problems.n=20 model.name=folder.
         options: how.
     """
 
     file: Word
     size: str = "full"
     out: Path | None = None
+    set: tuple[str, ...] = ()
     options: Annotated[Options, tyro.conf.arg(name="")] = Options()
 
     def run(self) -> Status:
         """Say what it costs, run it, write the report."""
-        experiment = load(self.file, self.size)
+        experiment = load(self.file, self.size, self.set)
         store = Store(self.out or Path("runs/bench") / f"{experiment.name}-{self.size}")
         return _go(experiment, store, self.size, self.options)
 

@@ -67,6 +67,7 @@ TASKS = Registry(
         "sudoku-tokens": "redraft.tasks.sudoku_tokens:SudokuTokens",
         "markov": "redraft.tasks.markov:Markov",
         "digits": "redraft.tasks.class_digits:ClassDigits",
+        "prompts": "redraft.tasks.prompted:Prompted",
     },
 )
 VERIFIERS = Registry(

@@ -19,6 +19,7 @@ from redraft.core.errors import RedraftError, pickled, require, said
 from redraft.core.task import Problems
 from redraft.core.verifier import VerifierError
 from redraft.models.weights import pick_device
+from redraft.verifiers.words import Words
 
 Dtype = str | torch.dtype | None
 
@@ -306,7 +307,7 @@ class Features:
             raise RedraftError(f"{name} is a {type(self.net).__name__}, which reads no texts")
         at = None if processor_of else revision
         self.prepare = Preprocess.of(processor("AutoImageProcessor", source, at))
-        self.words = processor("AutoTokenizer", source, at) if texts else None
+        self.words = _words(self.net, processor("AutoTokenizer", source, at), name) if texts else None
         self._known: dict[str, Tensor] = {}
 
     @property
@@ -326,7 +327,7 @@ class Features:
     def read(self, texts: Sequence[str]) -> Tensor:
         """Vectors (N, D), float32 on the network's device, of texts; each is read once and then remembered.
 
-        What is longer than the network reads is cut off.
+        What is longer than the network reads is cut off at its end, which is said once.
         """
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         for start in range(0, len(new), 64):
@@ -336,11 +337,15 @@ class Features:
 
     def _read(self, texts: list[str]) -> Tensor:
         assert self.words is not None
-        config = self.net.config.text_config
-        most = min(int(config.max_position_embeddings), int(self.words.model_max_length))
-        padding = "max_length" if "siglip" in config.model_type else True  # as SigLIP was trained
-        batch = self.words(texts, padding=padding, truncation=True, max_length=most, return_tensors="pt")
+        siglip = "siglip" in self.net.config.text_config.model_type
+        batch = self.words(texts, "max_length" if siglip else True)  # as SigLIP was trained
         return _vector(self.net.get_text_features(**batch.to(self.net.device))).float()
+
+
+def _words(net: Any, tokenizer: Any, name: str) -> Words:
+    """The tokenizer, cutting what is longer than the network reads."""
+    most = min(int(net.config.text_config.max_position_embeddings), int(tokenizer.model_max_length))
+    return Words(tokenizer, most, name)
 
 
 def _vector(output: Any) -> Tensor:

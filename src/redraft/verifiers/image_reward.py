@@ -20,6 +20,7 @@ from redraft.core.task import Problems
 from redraft.models.weights import pick_device, pick_dtype
 from redraft.verifiers.encoders import Dtype, Preprocess, per_frame, processor, prompts_of
 from redraft.verifiers.heads import Weights, chain, filled, foreign, read_weights, weight_file
+from redraft.verifiers.words import Words
 
 NAME = "ImageReward"
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of rewards in its training
@@ -77,7 +78,7 @@ class ImageReward:
         target = pick_device(device)
         self._vision, self._text = (net.to(target, pick_dtype(dtype)) for net in blip(found))
         self.head = chain(found, "mlp.layers", self._text.config.hidden_size).to(target)
-        self._words = processor("AutoTokenizer", tokenizer, None)
+        self._words = Words(processor("AutoTokenizer", tokenizer, None), WORDS, NAME)
         side = self._vision.config.image_size
         self._prepare = Preprocess(short=side, crop=(side, side), torchvision=True, mean=COLOURS[0], std=COLOURS[1])
         self.frames, self.rows = frames, rows
@@ -90,7 +91,7 @@ class ImageReward:
     def _scores(self, pictures: Tensor, texts: list[str]) -> Tensor:
         net, device = self._text, self._text.device
         seen = self._vision(pixel_values=self._prepare(pictures.to(device)).to(net.dtype)).last_hidden_state
-        read = self._words(texts, padding="max_length", truncation=True, max_length=WORDS, return_tensors="pt")
+        read = self._words(texts, "max_length")
         both = net(
             input_ids=read["input_ids"].to(device),
             attention_mask=read["attention_mask"].to(device),

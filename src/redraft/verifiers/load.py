@@ -12,13 +12,13 @@ from redraft.core.task import Task
 
 
 def load_verifier(name: str, /, task: Task | None = None, model: Model | None = None, **settings: Any) -> Any:
-    """A verifier by name (see `redraft list`), given the task and the model's way to read samples if it asks for them.
+    """A verifier by name (see `redraft list`), given the task, and the model as `denoiser`, if it asks for them.
 
     Raises:
         RedraftError: unknown name or setting, or settings that the verifier needs are missing.
     """
     make = VERIFIERS[name]
-    known: dict[str, Any] = {"task": task, "text": getattr(model, "text", None), "denoiser": model}
+    known: dict[str, Any] = {"task": task, "denoiser": model}
     asked = inspect.signature(make).parameters
     given = {key: value for key, value in known.items() if key in asked and value is not None} | settings
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
