@@ -29,7 +29,7 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
 def test_parts_of_one_s_own_are_what_the_guide_says(capsys):
     page = (ROOT / "docs" / "own_parts.md").read_text()
     blocks, names = re.findall(r"```python\n(.*?)```", page, re.DOTALL), {"__name__": "own_parts"}
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "own_parts.md", "exec"), names)
     drawn, best = map(float, re.findall(r"tensor\(([^,)]+)", capsys.readouterr().out))

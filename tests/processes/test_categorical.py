@@ -5,7 +5,8 @@ import torch
 
 from redraft.core.state import Prediction
 from redraft.core.streams import Streams
-from redraft.processes.categorical import Draw, entropy, margin
+from redraft.processes import categorical
+from redraft.processes.categorical import Draw, entropy, margin, peaks, surprise
 
 ROWS = torch.tensor([[0.6, 0.1, 0.1, 0.1, 0.1], [0.5, 0.5, 0.0, 0.0, 0.0], [0.2] * 5], dtype=torch.float64)
 WHERE = torch.ones(1, 3, dtype=torch.bool)
@@ -45,3 +46,22 @@ def test_entropy_and_margin_of_the_shaped_distribution():
     assert torch.allclose(shaped, torch.tensor([0.0, 2.0, 5.0], dtype=torch.float64).clamp_min(1).log())
     assert torch.allclose(margin(predicted(), WHERE), torch.tensor([0.5, 0, 0], dtype=torch.float64))
     assert torch.allclose(margin(predicted(), WHERE, Draw(0.2, 0.95)), torch.tensor([1.0, 0, 0], dtype=torch.float64))
+
+
+def test_words_left_out_leave_their_share_to_the_others():
+    tokens = torch.tensor([[0, 1, 2]])
+    found = surprise(predicted(), WHERE, tokens, (1, 2)).neg().exp()
+    assert torch.allclose(found, torch.tensor([0.6 / 0.8, 0, 0], dtype=torch.float64))
+
+
+def test_peaks_are_the_same_in_parts(monkeypatch):
+    logits = torch.randn(2, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    where, tokens = (
+        torch.rand(2, 7, generator=torch.Generator().manual_seed(1)) < 0.6,
+        torch.tensor([[-1, 3] * 7]).view(2, 7),
+    )
+    given = (Prediction(tokens, logits=logits), where, tokens, 0.7, Streams.root(0, torch.arange(2)))
+    whole = peaks(*given)
+    monkeypatch.setattr(categorical, "CHUNK", 10)
+    assert torch.equal(peaks(*given), whole)
+    assert (whole < 0).all()

@@ -1,6 +1,8 @@
 """A published sampler by name: every setting of it, in Python, on the command line and in YAML."""
 
+import re
 from inspect import signature
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +109,8 @@ def test_in_yaml(tmp_path):
 def test_assigned_values_are_numbers_truths_nothing_or_words():
     texts = ["a=1", "b=0.5", "c=true", "d=null", "e=word", "f.g=1e-3", "f=kind"]
     assert assigned(texts) == {"a": 1, "b": 0.5, "c": True, "d": None, "e": "word", "f": {"g": 1e-3, "type": "kind"}}
+
+
+def test_the_table_in_the_docs_has_every_preset_and_no_other():
+    page = (Path(__file__).parents[2] / "docs" / "samplers.md").read_text()
+    assert sorted(re.findall(r"^\| `(\S+)` \|", page, re.MULTILINE)) == sorted(SAMPLERS)

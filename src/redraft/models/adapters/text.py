@@ -175,7 +175,8 @@ def llada(
         length: R, if it is to be fixed.
         features: show the last hidden states.
         forbid_eos: the end-of-text token is never drawn: `logits_eos_inf` of the authors' generate(), for answers that
-            must fill all the room there is. Their `confidence_eos_eot_inf` is a sampler's matter.
+            must fill all the room there is; as there, EoT can still be. Their `confidence_eos_eot_inf` is the sampler's
+            `preset("llada", ends_last=True)`.
 
     Raises:
         RedraftError: the mask is outside the vocabulary, or the end-of-text token is not known.
