@@ -54,7 +54,8 @@ def _says(sampler: Sampler, name: str, model: Model) -> bool:
 def _advised(sampler: Sampler, model: Model) -> str:
     """A sampler of the same kind that would do, or another, as a person writes it."""
     if isinstance(sampler, Preset):
-        return f"Preset({sampler.name!r}, {sampler.steps}, temperature=1.0)"
+        steps = "" if sampler.steps is None else f"{sampler.steps}, "
+        return f"Preset({sampler.name!r}, {steps}temperature=1.0)"
     if "tokens" in model.offers:
         return "Preset('ancestral')"
     kind = "Scheduled" if "schedule" in model.offers else "Parallel"
