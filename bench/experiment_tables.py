@@ -35,6 +35,7 @@ NAMES = (
     "iterref-python-parses",
     "iterref-python-raise",
     "search-digits",
+    "steering-digits",
 )
 AT = 128  # evaluations, where there is a table of quality and diversity; and at the most
 REWARDED = ("best-of-n", "fk", "beam", "iterref", "iterref, at the end", "ipr", "ipr with blame")
@@ -48,6 +49,7 @@ DRAWN: dict[str, tuple[str, tuple[str, ...]]] = {  # a metric, and methods where
     "iterref-python-parses": ("score", REWARDED),
     "iterref-python-raise": ("score", REWARDED),
     "search-digits": ("right", ()),
+    "steering-digits": ("score", ()),
 }
 
 
