@@ -18,10 +18,17 @@ CHUNK = 2**22  # probabilities at a time: they fit a processor's cache or nearly
 
 @dataclass(frozen=True)
 class Drawn:
-    """`tokens` (A,) int64, and under the network's own distribution, before it was shaped: `logp` (A,) of each."""
+    """`tokens` (A,) int64, and their log probabilities.
+
+    Attributes:
+        tokens: see above.
+        logp: under the network's own distribution (A,).
+        shaped: under that from which they were drawn, after temperature and top-p (A,); at temperature 0 it is `logp`.
+    """
 
     tokens: Tensor
     logp: Tensor
+    shaped: Tensor
 
 
 @dataclass(frozen=True)
@@ -68,24 +75,30 @@ class Draw:
             for i in range(0, len(row), size)
         ]
         if not parts:
-            return Drawn(row, uniform)
+            return Drawn(row, uniform, uniform)
         return Drawn(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
-    def _draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = logits.to(getattr(torch, self.dtype))
         if self.temperature == 0:
             tokens = logits.argmax(-1, keepdim=True)
+            logp = shaped = _logp(logits, tokens)
         else:
-            shaped = (logits / self.temperature).softmax(-1)
+            weights = (logits / self.temperature).softmax(-1)
             if self.top_p is not None and self.top_p < 1:
-                shaped = nucleus(shaped, self.top_p, self.nucleus)
-            total = shaped.cumsum(-1)
+                weights = nucleus(weights, self.top_p, self.nucleus)
+            total = weights.cumsum(-1)
             end = total[:, -1:]
             below = end.nextafter(torch.zeros_like(end))  # where rounding gave the end itself, a word of weight 0 came
             target = torch.minimum(uniform.to(total)[:, None] * end, below)
             tokens = torch.searchsorted(total, target, right=True)
-        logp = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
-        return tokens[:, 0], logp[:, 0]
+            logp, shaped = _logp(logits, tokens), (weights.gather(-1, tokens) / end).log()
+        return tokens[:, 0], logp[:, 0], shaped[:, 0]
+
+
+def _logp(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log probability (A, 1) of tokens (A, 1)."""
+    return logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
 
 
 def nucleus(probabilities: Tensor, top_p: float, convention: str) -> Tensor:

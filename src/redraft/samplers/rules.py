@@ -17,7 +17,7 @@ from redraft.core.model import Model
 from redraft.core.ranking import choose
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
-from redraft.processes.categorical import Draw
+from redraft.processes.categorical import Draw, Drawn
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,37 @@ class Moment:
     @cached_property
     def proposal(self) -> tuple[Tensor, Tensor]:
         """The whole sequence x^ (B, R), with a draw for every active mask, and the draws' log probabilities (B, R)."""
-        return self.drawn(self.masked)
+        return self._filled(self.masked, self._draws)
+
+    @cached_property
+    def shaped(self) -> Tensor:
+        """Log probabilities (B, R) of those draws after temperature and top-p; 0 where no mask is."""
+        return self.spread(self._draws.shaped, self.masked)
 
     def drawn(self, where: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens and log probabilities (B, R): draws in the positions `where`, what there is elsewhere.
 
         A position's draw is the same whatever the other positions in `where`.
         """
-        drawn = self.draw(self.prediction, where, self.streams.fold("draw"))
-        tokens, logp = self.state.x.clone(), self.confidence.clone()
-        tokens[where], logp[where] = drawn.tokens, drawn.logp.to(logp)
-        return tokens, logp
+        return self._filled(where, self._drawn(where))
 
     def spread(self, values: Tensor, where: Tensor) -> Tensor:
         """`values` (A,) of the positions `where` (B, R) as (B, R), 0 elsewhere."""
         placed = torch.zeros(where.shape, dtype=torch.float64, device=where.device)
         placed[where] = values.to(placed)
         return placed
+
+    @cached_property
+    def _draws(self) -> Drawn:
+        return self._drawn(self.masked)
+
+    def _drawn(self, where: Tensor) -> Drawn:
+        return self.draw(self.prediction, where, self.streams.fold("draw"))
+
+    def _filled(self, where: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        tokens, logp = self.state.x.clone(), self.confidence.clone()
+        tokens[where], logp[where] = drawn.tokens, drawn.logp.to(logp)
+        return tokens, logp
 
 
 @dataclass(frozen=True)

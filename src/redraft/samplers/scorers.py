@@ -15,14 +15,19 @@ from redraft.samplers.rules import Moment
 
 @dataclass(frozen=True)
 class Confidence:
-    """log p of the token drawn (MaskGIT, LLaDA); of revealed tokens, when they were revealed (ReMDM-conf)."""
+    """log p of the token drawn (MaskGIT, LLaDA); of revealed tokens, when they were revealed (ReMDM-conf).
 
+    Attributes:
+        shaped: p is after temperature and top-p (LLaDA2), and not the network's own.
+    """
+
+    shaped: bool = False
     passes = 0
     needs = ()
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
-        return now.proposal[1]
+        return torch.where(now.masked, now.shaped, now.proposal[1]) if self.shaped else now.proposal[1]
 
 
 @dataclass(frozen=True)
