@@ -19,7 +19,7 @@ PARTS = {
     "samplers.scheduled": ("Scheduled",),
     "samplers.unmask": ("Unmask", "Corrector"),
     "samplers.rules": ("Rule",),
-    "samplers.budgets": ("Even", "EntropyBound", "Proportional", "Refresh", "Remask", "Threshold"),
+    "samplers.budgets": ("Even", "EntropyBound", "Factor", "Proportional", "Refresh", "Remask", "Threshold"),
     "samplers.scorers": ("Confidence", "Entropy", "Judge", "Margin", "Planner", "Quality"),
 }
 """What may stand where an annotation is a protocol, by `type`."""
