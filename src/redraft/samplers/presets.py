@@ -57,7 +57,7 @@ def llada(steps: int = 128, draw: Draw = Draw(temperature=0), block: int | None 
 
 
 def llada2(steps: int = 32, draw: Draw = Draw(temperature=0), confidence: float = 0.95, block: int = 32) -> Unmask:
-    """LLaDA2: in its attention's blocks, every token surer than a threshold at once. Bie et al. 2025 (arXiv 2512.15745).
+    """LLaDA2: in its attention's blocks, every token surer than a threshold at once. Bie et al. 2025, 2512.15745.
 
     `steps` are those of a block: in equal shares they reveal it at least. Tokens are ranked, and compared with the
     threshold, by their probability after temperature and top-p.

@@ -479,7 +479,7 @@ class Unmask:
         over = (walk.region & torch.isin(whole.x, whole.x.new_tensor(ends))).cumsum(1) > 0
         behind = torch.cat([nowhere[:, :1], over[:, :-1]], 1)
         given = (behind & ~walk.region)[:, : walk.state.x.shape[1]].any(1)
-        masks = (walk.region & (whole.x == model.process.mask) & ~over).any(1)
+        masks: Tensor = (walk.region & (whole.x == model.process.mask) & ~over).any(1)
         return behind & ~(given | masks)[:, None]
 
     def _revises(self) -> bool:
