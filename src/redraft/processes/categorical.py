@@ -18,12 +18,12 @@ CHUNK = 2**22  # probabilities at a time: they fit a processor's cache or nearly
 
 @dataclass(frozen=True)
 class Drawn:
-    """`tokens` (A,) int64, and their log probabilities.
+    """Tokens, and how likely they were.
 
     Attributes:
-        tokens: see above.
-        logp: under the network's own distribution (A,).
-        shaped: under that from which they were drawn, after temperature and top-p (A,); at temperature 0 it is `logp`.
+        tokens: ids (A,), int64.
+        logp: log probability (A,) of each under the network's own distribution.
+        shaped: log probability (A,) of each under the distribution that `Draw.weights` shapes of it.
     """
 
     tokens: Tensor
@@ -78,27 +78,34 @@ class Draw:
             return Drawn(row, uniform, uniform)
         return Drawn(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
+    def weights(self, logits: Tensor) -> Tensor:
+        """What tokens are drawn in proportion to (A, V), of `logits` (A, V): after the temperature, within `top_p`.
+
+        At temperature 0, where a draw is the likeliest token, they are those of temperature 1, as Dream ranks then.
+        """
+        weights = (logits / (self.temperature or 1.0)).softmax(-1)
+        return nucleus(weights, self.top_p, self.nucleus) if self.top_p and self.top_p < 1 else weights
+
     def _draw(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = logits.to(getattr(torch, self.dtype))
-        if self.temperature == 0:
-            tokens = logits.argmax(-1, keepdim=True)
-            logp = shaped = _logp(logits, tokens)
-        else:
-            weights = (logits / self.temperature).softmax(-1)
-            if self.top_p is not None and self.top_p < 1:
-                weights = nucleus(weights, self.top_p, self.nucleus)
-            total = weights.cumsum(-1)
-            end = total[:, -1:]
-            below = end.nextafter(torch.zeros_like(end))  # where rounding gave the end itself, a word of weight 0 came
-            target = torch.minimum(uniform.to(total)[:, None] * end, below)
-            tokens = torch.searchsorted(total, target, right=True)
-            logp, shaped = _logp(logits, tokens), (weights.gather(-1, tokens) / end).log()
+        if self.temperature == 0 and (self.top_p or 1) == 1:  # nothing is shaped
+            tokens = logits.argmax(-1)
+            logp = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+            return tokens, logp, logp
+        weights = self.weights(logits)
+        tokens = _inverted(weights, uniform) if self.temperature else logits.argmax(-1, keepdim=True)
+        logp = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
+        shaped = (weights.gather(-1, tokens) / weights.sum(-1, keepdim=True)).log()
         return tokens[:, 0], logp[:, 0], shaped[:, 0]
 
 
-def _logp(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Log probability (A, 1) of tokens (A, 1)."""
-    return logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
+def _inverted(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The words (A, 1) at which the cumulative `weights` (A, V) pass the share `uniform` (A,) of their sum."""
+    total = weights.cumsum(-1)
+    end = total[:, -1:]
+    below = end.nextafter(torch.zeros_like(end))  # where rounding gave the end itself, a word of weight 0 came
+    target = torch.minimum(uniform.to(total)[:, None] * end, below)
+    return torch.searchsorted(total, target, right=True)
 
 
 def nucleus(probabilities: Tensor, top_p: float, convention: str) -> Tensor:

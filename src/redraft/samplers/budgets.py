@@ -152,7 +152,7 @@ class Threshold:
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
-        logp = now.shaped if self.shaped else now.proposal[1]
+        logp = now.proposal.shaped if self.shaped else now.proposal.logp
         sure = (now.masked & (logp.exp() > self.confidence)).sum(1)
         least = self.least + (now.step < self.extra).long()
         return Counts(torch.maximum(sure, least), torch.zeros_like(sure))
@@ -185,7 +185,7 @@ class Factor:
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
-        doubt = torch.where(now.masked, -torch.expm1(now.proposal[1]), torch.inf).sort(1).values
+        doubt = torch.where(now.masked, -torch.expm1(now.proposal.logp), torch.inf).sort(1).values
         number = torch.arange(1, doubt.shape[1] + 1, device=doubt.device)
         fits = (number + 1) * doubt < self.factor  # both factors grow with n
         return Counts(fits.sum(1).clamp_min(1), torch.zeros_like(now.step))

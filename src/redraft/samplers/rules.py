@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,22 @@ from redraft.core.model import Model
 from redraft.core.ranking import choose
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
-from redraft.processes.categorical import Draw, Drawn
+from redraft.processes.categorical import Draw
+
+
+class Proposal(NamedTuple):
+    """A whole sequence, and how likely its tokens were.
+
+    Attributes:
+        tokens: ids (B, R): draws, or what there is.
+        logp: log probability (B, R) of draws under the network's own distribution.
+        shaped: log probability (B, R) of draws under the distribution that they were drawn from, after temperature and
+            top-p (at temperature 0 see `Draw.weights`). Of other positions both are `Moment.confidence`.
+    """
+
+    tokens: Tensor
+    logp: Tensor
+    shaped: Tensor
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,8 @@ class Moment:
         prediction: of the network for `state`.
         active: positions (B, R) that this step may change.
         masked: those of them that are masked.
-        confidence: log probability (B, R) that revealed tokens had when they were revealed; 0 if that was before.
+        confidence: log probability (B, R) that revealed tokens had when they were revealed, in the distribution that
+            they were drawn from; 0 if that was before.
         t: level of noise (B, 1).
         kept: a at this level (B, 1).
         kept_next: a at the level that the step leads to (B, 1).
@@ -65,39 +81,25 @@ class Moment:
         return self.active.sum(1)
 
     @cached_property
-    def proposal(self) -> tuple[Tensor, Tensor]:
-        """The whole sequence x^ (B, R), with a draw for every active mask, and the draws' log probabilities (B, R)."""
-        return self._filled(self.masked, self._draws)
+    def proposal(self) -> Proposal:
+        """The whole sequence x^, with a draw for every active mask."""
+        return self.drawn(self.masked)
 
-    @cached_property
-    def shaped(self) -> Tensor:
-        """Log probabilities (B, R) of those draws after temperature and top-p; 0 where no mask is."""
-        return self.spread(self._draws.shaped, self.masked)
-
-    def drawn(self, where: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and log probabilities (B, R): draws in the positions `where`, what there is elsewhere.
+    def drawn(self, where: Tensor) -> Proposal:
+        """Draws in the positions `where` (B, R), what there is elsewhere.
 
         A position's draw is the same whatever the other positions in `where`.
         """
-        return self._filled(where, self._drawn(where))
+        drawn = self.draw(self.prediction, where, self.streams.fold("draw"))
+        tokens, logp, shaped = self.state.x.clone(), self.confidence.clone(), self.confidence.clone()
+        tokens[where], logp[where], shaped[where] = drawn.tokens, drawn.logp.to(logp), drawn.shaped.to(shaped)
+        return Proposal(tokens, logp, shaped)
 
     def spread(self, values: Tensor, where: Tensor) -> Tensor:
         """`values` (A,) of the positions `where` (B, R) as (B, R), 0 elsewhere."""
         placed = torch.zeros(where.shape, dtype=torch.float64, device=where.device)
         placed[where] = values.to(placed)
         return placed
-
-    @cached_property
-    def _draws(self) -> Drawn:
-        return self._drawn(self.masked)
-
-    def _drawn(self, where: Tensor) -> Drawn:
-        return self.draw(self.prediction, where, self.streams.fold("draw"))
-
-    def _filled(self, where: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        tokens, logp = self.state.x.clone(), self.confidence.clone()
-        tokens[where], logp[where] = drawn.tokens, drawn.logp.to(logp)
-        return tokens, logp
 
 
 @dataclass(frozen=True)

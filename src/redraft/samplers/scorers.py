@@ -15,19 +15,23 @@ from redraft.samplers.rules import Moment
 
 @dataclass(frozen=True)
 class Confidence:
-    """log p of the token drawn (MaskGIT, LLaDA); of revealed tokens, when they were revealed (ReMDM-conf).
+    """How likely the token drawn was (MaskGIT, LLaDA); of revealed tokens, when they were revealed.
 
     Attributes:
-        shaped: p is after temperature and top-p (LLaDA2), and not the network's own.
+        shaped: in the distribution after temperature and top-p (Dream, LLaDA2), not in the network's own.
+        log: the logarithm, or with noise in the rule the probability itself (Dream); without noise both rank alike.
     """
 
     shaped: bool = False
+    log: bool = True
     passes = 0
     needs = ()
+    random = False
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
-        return torch.where(now.masked, now.shaped, now.proposal[1]) if self.shaped else now.proposal[1]
+        logp = now.proposal.shaped if self.shaped else now.proposal.logp
+        return logp if self.log else logp.exp()
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Planner:
         kept = now.spread(-surprise(now.prediction, now.shown, now.state.x), now.shown)
         # without the factor above all masks, whatever their log p
         kept = self.eta * kept if self.eta else torch.full_like(kept, torch.inf)
-        return torch.where(now.masked, now.proposal[1].double(), kept)
+        return torch.where(now.masked, now.proposal.logp.double(), kept)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Judge:
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R); a network pass of its own."""
-        wrong: Tensor = now.model.judge(self.critic, now.proposal[0], now.state)  # type: ignore[attr-defined]
+        wrong: Tensor = now.model.judge(self.critic, now.proposal.tokens, now.state)  # type: ignore[attr-defined]
         return -wrong.double()
 
 

@@ -406,7 +406,7 @@ class Unmask:
         )  # fmt: skip
         reveal, remask = rule(now)
         change = self.edit(now) if self.edit else torch.zeros_like(reveal)
-        tokens, confidence = now.drawn(reveal | change)
+        tokens, _, confidence = now.drawn(reveal | change)
         x = tokens.masked_fill(remask, mask)
         after = (active & (x == mask)).sum(1) / now.size.clamp_min(1) if self.steps is None else levels[1]
         walk = walk.holding(x, torch.where(active, after[:, None].to(whole.t), whole.t))
