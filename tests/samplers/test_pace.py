@@ -35,7 +35,7 @@ from redraft.samplers.scorers import Confidence, Entropy
 from redraft.samplers.unmask import Corrector, Edit
 from redraft.tasks.markov import Markov
 
-TASK = Markov(length=40)
+TASK = Markov(length=24)
 MODEL = TASK.model
 PACED = {
     "threshold": Unmask(None, Rule(Threshold(0.8), Confidence())),
@@ -48,7 +48,7 @@ PACED = {
 }
 
 
-def unsure(rows=3, length=256, words=4):
+def unsure(rows=1, length=256, words=4):
     """Masks whose tokens are all but equally likely, so that no threshold is reached, and their problems."""
 
     def forward(x, state):
@@ -65,7 +65,7 @@ def test_presets_run_until_no_mask_is_left_and_never_reveal_the_rest_at_once():
         assert (result.ledger.nfe == 256).all()
         assert "forced" not in result.trace
         assert (Generate(preset(name)).nfe(model, Draft(given.state())) >= 256).all()
-    assert Generate(preset("threshold")).nfe(model, Draft(given.state())).tolist() == [256] * 3
+    assert Generate(preset("threshold")).nfe(model, Draft(given.state())).tolist() == [256]
 
 
 @pytest.mark.parametrize(
@@ -75,17 +75,17 @@ def test_a_cap_on_the_steps_says_how_many_tokens_it_forced(name, steps, forced):
     """In 8 blocks of 32, 16 steps each: 15 tokens by the rule, and 17 in the last step, of which 1 would have come."""
     model, given = unsure()
     result = redraft.run(Generate(preset(name, steps=steps)), model, given, progress=False)
-    assert result.trace["forced"].tolist() == [forced] * 3
+    assert result.trace["forced"].tolist() == [forced]
     assert (result.ledger.nfe == steps).all()
-    assert Generate(preset(name, steps=steps)).nfe(model, Draft(given.state())).tolist() == [steps] * 3
+    assert Generate(preset(name, steps=steps)).nfe(model, Draft(given.state())).tolist() == [steps]
 
 
 def test_what_is_forced_is_told_for_each_row():
     given = TASK.problems(8)
-    capped = redraft.run(Generate(Unmask(6, PACED["threshold"].rule)), MODEL, given, progress=False)
+    capped = redraft.run(Generate(Unmask(4, PACED["threshold"].rule)), MODEL, given, progress=False)
     free = redraft.run(Generate(PACED["threshold"]), MODEL, given, progress=False)
     assert (capped.trace["forced"] > 0).sum() > 0
-    assert torch.equal(capped.trace["forced"] == 0, free.ledger.nfe <= 6)
+    assert torch.equal(capped.trace["forced"] == 0, free.ledger.nfe <= 4)
     assert "forced" not in redraft.run(Generate(Unmask(6)), MODEL, given, progress=False).trace
 
 
@@ -99,7 +99,7 @@ def test_a_quota_is_shared_out_as_published():
 
 @pytest.mark.parametrize("name", PACED)
 def test_walks_cost_no_more_than_is_foretold(name):
-    sampler, given = PACED[name], TASK.problems(12, given=0.2)
+    sampler, given = PACED[name], TASK.problems(8, given=0.2)
     result = redraft.run(Generate(sampler), MODEL, given, progress=False)
     assert (result.samples < TASK.states).all()
     assert torch.equal(result.samples[given.frozen], given.x[given.frozen])
@@ -111,14 +111,14 @@ def test_walks_cost_no_more_than_is_foretold(name):
 
 
 @pytest.mark.parametrize("name", [name for name in PACED if "blocks" not in name])
-@pytest.mark.parametrize(("high", "low"), [(1.0, 0.0), (0.8, 0.3), (0.5, 0.0), (0.31, 0.3), (0.2, 0.2), (1.0, 0.5)])
+@pytest.mark.parametrize(("high", "low"), [(1.0, 0.0), (0.8, 0.3), (0.31, 0.3), (0.2, 0.2)])
 def test_a_part_of_a_walk_costs_no_more_than_is_foretold(name, high, low):
     """And begins with the masks that its level says; the ceiling is met where no token is sure."""
-    for model, given in ((MODEL, TASK.problems(6)), unsure(2, 40)):
+    for model, given in ((MODEL, TASK.problems(6)), unsure(2, 24)):
         sampler, ledger = PACED[name], Ledger(len(given))
         state, streams, counted = given.state(), Streams.root(0, given.ids), CountedModel(model, ledger)
         up = sampler.rewind(counted, sampler.arrived(counted, state), high, streams.fold("up"))
-        assert ((up.state.x == model.convention.mask).sum(1) == -(-40 * high // 1)).all()
+        assert ((up.state.x == model.convention.mask).sum(1) == -(-24 * high // 1)).all()
         down = descend(sampler, counted, up, low, streams.fold("down"))
         assert (sampler.level(down) <= low + 1e-6).all()
         assert (down.done | (sampler.level(down) > 0)).all()

@@ -91,8 +91,8 @@ def fast_dllm(net, x, prompt, block, number_of, setting):
     return x, calls
 
 
-@pytest.mark.parametrize("sharp", [2.0, 4.0])
-@pytest.mark.parametrize(("prompt", "new", "block"), [(5, 24, 8), (3, 32, 32), (0, 12, 4)])
+@pytest.mark.parametrize("sharp", [3.0])
+@pytest.mark.parametrize(("prompt", "new", "block"), [(5, 16, 8), (3, 20, 32)])
 @pytest.mark.parametrize("settings", [{}, {"confidence": 0.6}, {"factor": 1.0}, {"factor": 0.4}])
 def test_threshold_is_fast_dllm_s_loop(sharp, prompt, new, block, settings):
     rule = (
@@ -233,11 +233,11 @@ def llada2_1(net, prompt, new, block=32, confidence=0.7, editing=0.5, most=16):
     return x[: prompt + new], calls, edits
 
 
-SHAPES = [(8, 16, 8), (5, 19, 8), (0, 21, 8), (9, 7, 16), (6, 32, 32)]
+SHAPES = [(8, 16, 8), (5, 12, 8), (6, 20, 32)]
 
 
 @pytest.mark.parametrize(("prompt", "new", "block"), SHAPES)
-@pytest.mark.parametrize("settings", [{}, {"confidence": 0.5}, {"steps": 3}, {"steps": 5, "confidence": 0.99}])
+@pytest.mark.parametrize("settings", [{}, {"confidence": 0.5}, {"steps": 3, "confidence": 0.99}])
 def test_llada2_is_the_published_loop_up_to_the_end_of_its_text(prompt, new, block, settings):
     for seed in range(2):
         net = network(networks.Llada2, 1.5, seed)
@@ -349,7 +349,7 @@ def place_of(x):
     return (x * 4 ** torch.arange(3, -1, -1)).sum(1)
 
 
-def found_after(sampler, x, rows=6000):
+def found_after(sampler, x, rows=4000):
     return torch.bincount(place_of(after_one_step(sampler, fixed(), x.expand(rows, 4), 0)), minlength=256)
 
 
