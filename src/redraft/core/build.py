@@ -18,7 +18,16 @@ PARTS = {
     "samplers.scheduled": ("Scheduled",),
     "samplers.unmask": ("Unmask", "Corrector"),
     "samplers.rules": ("Rule",),
-    "samplers.budgets": ("Even", "EntropyBound", "OnSchedule", "Proportional", "Refresh", "Remask", "Threshold"),
+    "samplers.budgets": (
+        "Even",
+        "EntropyBound",
+        "Factor",
+        "OnSchedule",
+        "Proportional",
+        "Refresh",
+        "Remask",
+        "Threshold",
+    ),
     "samplers.scorers": ("Confidence", "EndsLast", "Entropy", "Halton", "Judge", "Margin", "Planner", "Quality"),
 }
 """What may stand where an annotation is a protocol, by `type`."""

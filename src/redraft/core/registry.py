@@ -129,6 +129,7 @@ SAMPLERS = Registry(
         "entropy": "redraft.samplers.presets:least_entropy",
         "llada": "redraft.samplers.presets:llada",
         "llada2": "redraft.samplers.presets:llada2",
+        "llada2.1": "redraft.samplers.presets:llada2_1",
         "dream": "redraft.samplers.presets:dream",
         "threshold": "redraft.samplers.presets:threshold",
         "entropy-bounded": "redraft.samplers.presets:entropy_bounded",

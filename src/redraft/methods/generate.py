@@ -28,7 +28,10 @@ class Generate:
     sampler: AnySampler = field(default_factory=Preset)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
-        """The one draft; of masked models with its `redraws`, how often a free token was masked again."""
+        """The one draft; of masked models with its `redraws`, how often a free token was masked again or edited.
+
+        Where a cap on the steps ended a walk that sets its own pace, `forced` tells how many tokens it revealed.
+        """
         if verifier is not None:
             raise RedraftError("Generate takes no verifier: leave verifier=None")
         if draft.number < 0:
@@ -39,6 +42,8 @@ class Generate:
             def note(rows: Tensor, walk: Any) -> None:
                 if hasattr(walk, "remasked"):
                     scores.setdefault("redraws", torch.zeros_like(free))[rows] = walk.remasked / free[rows]
+                if getattr(walk, "forced", None) is not None:
+                    scores.setdefault("forced", torch.zeros_like(free))[rows] = walk.forced.double()
 
             state = sample(self.sampler, model, noisy, streams.fold("initial"), note)
             yield replace(draft, state=state, number=0, scores=scores)

@@ -92,6 +92,7 @@ class TokenModel:
         nfe_per_row: network evaluations that one row takes, 2 under guidance.
         plain: the network without guidance, where `forward` is with it: one pass gives a critic its features.
         log_likelihood: of samples (B, R), nats (B,), where it is known.
+        block: tokens in a block, from a row's first visible one, if the network attends to its own and those before.
     """
 
     name: str
@@ -109,6 +110,7 @@ class TokenModel:
     nfe_per_row: int = 1
     plain: Forward | None = None
     log_likelihood: Callable[[Tensor], Tensor] | None = None
+    block: int | None = None
 
     def __post_init__(self) -> None:
         """Reject critics of other tokens."""

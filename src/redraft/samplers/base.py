@@ -44,6 +44,11 @@ class Looked(Rows):
     prediction: Prediction | None = field(default=None, kw_only=True)
     fresh: Tensor | None = field(default=None, kw_only=True)
 
+    @property
+    def whole(self) -> State:
+        """What the network sees."""
+        return self.state
+
     def looked(self, model: Model) -> Self:
         """The walk with the network's prediction for all its rows; those that were looked at are not evaluated again.
 
@@ -58,8 +63,8 @@ class Looked(Rows):
         if stale is None and self.fresh is not None:
             stale = ~self.fresh
         if self.prediction is None or stale is None or stale.all():
-            return model.predict(self.state)
-        return self.prediction.put(stale, model.predict(self.state[stale])) if stale.any() else self.prediction
+            return model.predict(self.whole)
+        return self.prediction.put(stale, model.predict(self.whole[stale])) if stale.any() else self.prediction
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:

@@ -154,24 +154,71 @@ class Proportional:
 
 @dataclass(frozen=True)
 class Threshold:
-    """All masks whose token is surer than a threshold, and at least the surest (Fast-dLLM).
+    """All masks whose token is surer than a threshold, and at least so many of the surest (Fast-dLLM, LLaDA2).
 
     Attributes:
         confidence: the least probability of a token.
+        least: masks that a step reveals at least.
+        extra: of a block's steps, so many of the first that reveal at least one more.
+        shaped: probabilities are those after temperature and top-p, and not the network's own.
     """
 
     confidence: float = 0.9
+    least: int = 1
+    extra: int = 0
+    shaped: bool = False
     revises = False
     random = False
 
     def __post_init__(self) -> None:
-        """Reject thresholds that are no probability."""
+        """Reject settings without a meaning."""
         check_range(self, confidence=1)
+        if self.least < 1 or self.extra < 0:
+            raise RedraftError(f"least is {self.least} and extra {self.extra}: they must be 1 or more, and 0 or more")
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
-        sure = now.masked & (now.proposal[1].exp() > self.confidence)
-        return Counts(sure.sum(1).clamp_min(1), torch.zeros_like(now.step))
+        logp = now.proposal.shaped if self.shaped else now.proposal.logp
+        sure = (now.masked & (logp.exp() > self.confidence)).sum(1)
+        least = self.least + (now.step < self.extra).long()
+        return Counts(torch.maximum(sure, least), torch.zeros_like(sure))
+
+    def slowest(self, masks: Tensor) -> Tensor:
+        """The most steps (B,) that so many masks (B,) take."""
+        return -(-masks // self.least)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The n surest masks, for the largest n with (n + 1) (1 - p_n) < `factor`, p_n the nth largest probability.
+
+    Wu et al., "Fast-dLLM: Training-free acceleration of diffusion LLM by enabling KV cache and parallel decoding",
+    2025, https://arxiv.org/abs/2505.22618: within the bound, the likeliest tokens are the likeliest jointly too. The
+    released code reveals the least sure mask too where all others are within the bound; here it waits for its step.
+
+    Attributes:
+        factor: of the bound; higher reveals more.
+    """
+
+    factor: float = 1.0
+    revises = False
+    random = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        if not self.factor > 0:
+            raise RedraftError(f"factor is {self.factor}: it must be above 0")
+
+    def __call__(self, now: Moment) -> Counts:
+        """Numbers (B,)."""
+        doubt = torch.where(now.masked, -torch.expm1(now.proposal.logp), torch.inf).sort(1).values
+        number = torch.arange(1, doubt.shape[1] + 1, device=doubt.device)
+        fits = (number + 1) * doubt < self.factor  # both factors grow with n
+        return Counts(fits.sum(1).clamp_min(1), torch.zeros_like(now.step))
+
+    def slowest(self, masks: Tensor) -> Tensor:
+        """The most steps (B,) that so many masks (B,) take."""
+        return masks
 
 
 @dataclass(frozen=True)
@@ -196,6 +243,10 @@ class EntropyBound:
         before = ordered.cumsum(1) - ordered
         fits = (before <= self.bound) & ordered.isfinite()
         return Counts(fits.sum(1).clamp_min(1), torch.zeros_like(now.step))
+
+    def slowest(self, masks: Tensor) -> Tensor:
+        """The most steps (B,) that so many masks (B,) take."""
+        return masks
 
 
 @dataclass(frozen=True)

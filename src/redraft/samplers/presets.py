@@ -26,10 +26,10 @@ from redraft.core.state import State
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Plateau
-from redraft.samplers.budgets import EntropyBound, Even, OnSchedule, Proportional, Refresh, Remask, Threshold
+from redraft.samplers.budgets import EntropyBound, Even, Factor, OnSchedule, Proportional, Refresh, Remask, Threshold
 from redraft.samplers.rules import Rule, Scorer
 from redraft.samplers.scorers import Confidence, EndsLast, Entropy, Halton, Judge, Margin, Planner, Quality
-from redraft.samplers.unmask import Corrector, Unmask, UnmaskWalk
+from redraft.samplers.unmask import Corrector, Edit, Unmask, UnmaskWalk
 
 NUCLEUS = Draw(top_p=0.9, nucleus="drop")  # of MDLM's, ReMDM's and G-Star's scripts
 
@@ -70,11 +70,35 @@ def llada(
     return Unmask(steps, Rule(Even(), EndsLast() if ends_last else Confidence()), draw=draw, block=block)
 
 
-def llada2(
-    steps: int = 128, draw: Draw = Draw(temperature=0), confidence: float = 0.95, block: int | None = 32
+def llada2(steps: int = 32, draw: Draw = Draw(temperature=0), confidence: float = 0.95, block: int = 32) -> Unmask:
+    """LLaDA2: in its attention's blocks, every token surer than a threshold at once. Bie et al. 2025, 2512.15745.
+
+    `steps` are those of a block: in equal shares they reveal it at least. Tokens are ranked, and compared with the
+    threshold, by their probability after temperature and top-p.
+    """
+    return Unmask(None, _at_least(steps, block, confidence), draw=draw, block=block, aligned=True)
+
+
+def llada2_1(
+    steps: int = 32,
+    draw: Draw = Draw(temperature=0),
+    confidence: float = 0.7,
+    editing: float = 0.5,
+    block: int = 32,
 ) -> Unmask:
-    """LLaDA2: in blocks of its attention, every token surer than a threshold at once. Bie et al. 2025."""
-    return Unmask(steps, Rule(Threshold(confidence), Confidence()), draw=draw, block=block, aligned=True)
+    """LLaDA2.1: LLaDA2, and revealed tokens of the block give way to others above a threshold. arXiv 2602.08676.
+
+    The thresholds are those of its quality mode; its speed mode has confidence=0.5 and editing=0.0.
+    """
+    return replace(llada2(steps, draw, confidence, block), edit=Edit(editing))
+
+
+def _at_least(steps: int, block: int, confidence: float) -> Rule:
+    """Every token surer than a threshold, and at least an equal share of the block in each of so many steps."""
+    if steps < 1 or block < 1:
+        raise RedraftError(f"steps is {steps} and block {block}: both must be 1 or more")
+    least, extra = divmod(block, min(steps, block))
+    return Rule(Threshold(confidence, least, extra, shaped=True), Confidence(shaped=True))
 
 
 def dream(
@@ -93,14 +117,26 @@ def dream(
     return Unmask(steps, Rule(Proportional(end), scorer, noise), draw=draw)
 
 
-def threshold(steps: int = 128, draw: Draw = Draw(temperature=0), confidence: float = 0.9) -> Unmask:
-    """Fast-dLLM: every token surer than a threshold at once; `steps` is the most. Wu et al. 2025."""
-    return Unmask(steps, Rule(Threshold(confidence), Confidence()), draw=draw)
+def threshold(
+    steps: int | None = None,
+    draw: Draw = Draw(temperature=0),
+    confidence: float = 0.9,
+    block: int | None = 32,
+    factor: float | None = None,
+) -> Unmask:
+    """Fast-dLLM: in blocks, every token surer than a threshold at once. Wu et al. 2025, arXiv 2505.22618.
+
+    It runs until no mask is left; `steps` caps it. With `factor` the number of tokens is that of `Factor` instead.
+    """
+    budget = Threshold(confidence) if factor is None else Factor(factor)
+    return Unmask(steps, Rule(budget, Confidence()), draw=draw, block=block)
 
 
-def entropy_bounded(steps: int = 128, draw: Draw = Draw(), bound: float = 0.1) -> Unmask:
-    """EB: as many tokens at once as an entropy bound allows; `steps` is the most. Ben-Hamu et al. 2025."""
-    return Unmask(steps, Rule(EntropyBound(bound), Entropy()), draw=draw)
+def entropy_bounded(
+    steps: int | None = None, draw: Draw = Draw(), bound: float = 0.1, block: int | None = None
+) -> Unmask:
+    """EB: as many tokens at once as an entropy bound allows; `steps` caps the walk. Ben-Hamu et al. 2025."""
+    return Unmask(steps, Rule(EntropyBound(bound), Entropy()), draw=draw, block=block)
 
 
 def halton(steps: int = 32, draw: Draw = Draw(), height: int | None = None) -> Unmask:
@@ -272,7 +308,7 @@ class Preset:
 
     Attributes:
         name: see `redraft list`.
-        steps: in all; the preset's own if not given.
+        steps: in all, of `llada2` in a block; the preset's own if not given.
         temperature: of the softmax; the preset's own if not given.
         top_p: share of the probability that is kept; the preset's own if not given.
         settings: the preset's others, such as block=32 ends_last=true, or scorer=margin scorer.shaped=true.

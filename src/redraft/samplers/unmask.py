@@ -7,8 +7,8 @@ A step is
     which of them                                         `Rule.scorer`, `Rule.noise`, `Rule.joint`
     x_s <- x^ where revealed, m where masked, else x_t
 
-on a grid of levels t, with one rule inside a window of levels and another outside it. presets.py names the published
-samplers; they are all of this form.
+on a grid of levels t, with one rule inside a window of levels and another outside it, or until no mask is left where
+the budget sets its own pace. presets.py names the published samplers; they are all of this form.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, check_range
 from redraft.core.model import Model
+from redraft.core.ranking import choose
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Linear, Schedule, check_schedule
 from redraft.samplers.base import Looked, stretch, wanted
 from redraft.samplers.budgets import Remask
-from redraft.samplers.rules import Choice, Moment, Rates, Rule
+from redraft.samplers.rules import Choice, Counts, Moment, Rates, Rule
 
 ANCESTRAL = Rule(Remask())
 
@@ -40,15 +41,20 @@ class UnmaskWalk(Looked):
     were looked at since their last step.
 
     Attributes:
-        region: positions (B, R) that are walked: those whose level was above 0.
+        region: positions (B, R) that are walked: those whose level was above 0. Of walks with a tail, R counts it here
+            and below.
         block: which block each of them belongs to (B, R).
         top: level (B,) at the start.
         step: steps done (B,).
-        steps: steps in all (B,).
-        per_block: steps a block (B,).
+        steps: steps in all (B,), or the most.
+        per_block: steps a block (B,), or the most.
         confidence: log probability (B, R) that tokens had when they were revealed, as they were drawn.
-        remasked: how many tokens (B,) were masked again.
+        remasked: how many tokens (B,) were masked again or edited.
         settled: rows (B,) that have no mask left before their last step, and will have none.
+        editing: steps (B,) that this block may still be edited in once it has no mask.
+        left: masks (B,) of this block, where the level is their share; None where it follows the steps.
+        forced: how many tokens (B,) a cap on the steps revealed that the budget would not have; None without a cap.
+        tail: tokens (B, T) that fill the last block up, behind the state's own; None if none are needed.
         seen: the tokens (B, R) that `prediction` is of, -1 where it is of none; None if there is no prediction.
         before: each row's last prediction, if a rule `remembers`; of rows that have none it says nothing.
         remembered: rows (B,) that have one.
@@ -63,6 +69,10 @@ class UnmaskWalk(Looked):
     confidence: Tensor
     remasked: Tensor
     settled: Tensor
+    editing: Tensor
+    left: Tensor | None = None
+    forced: Tensor | None = None
+    tail: Tensor | None = None
     seen: Tensor | None = None
     before: Prediction | None = None
     remembered: Tensor | None = None
@@ -73,13 +83,29 @@ class UnmaskWalk(Looked):
         return (self.step >= self.steps) | self.settled
 
     @property
+    def whole(self) -> State:
+        """The state with its tail, which the network sees."""
+        return self.state if self.tail is None else _extended(self.state, self.tail)
+
+    @property
     def active(self) -> Tensor:
         """Positions (B, R) of the block that is being walked."""
         return self.region & (self.block == (self.step // self.per_block)[:, None])
 
     def level(self, ahead: int = 0) -> Tensor:
-        """Level (B,) now, or `ahead` steps on, in this block."""
+        """Level (B,) now, or `ahead` steps on, in this block; where that is unknown, its share of masks now.
+
+        That share is never 0 as long as the block is edited, so that the level is only where a walk has arrived.
+        """
+        if self.left is not None:
+            return self.left.double().clamp_min(0.5) / self.active.sum(1).clamp_min(1)
         return self.top * (1 - (self.step % self.per_block + ahead) / self.per_block.double())
+
+    def holding(self, x: Tensor, t: Tensor) -> UnmaskWalk:
+        """The walk with other tokens and levels (B, R)."""
+        size = self.state.x.shape[1]
+        tail = None if self.tail is None else x[:, size:]
+        return replace(self, state=self.state.to(x[:, :size], t[:, :size]), tail=tail)
 
     def recalled(self, prediction: Prediction) -> tuple[Prediction, Tensor]:
         """Each row's last prediction, `prediction` for rows that have none, and which rows (B,) have one."""
@@ -105,7 +131,7 @@ class UnmaskWalk(Looked):
         return replace(self, seen=None, prediction=None, fresh=None)
 
     def _stale(self, known: Prediction) -> UnmaskWalk:
-        seen = torch.full_like(self.state.x, -1) if self.seen is None else self.seen
+        seen = torch.full_like(self.whole.x, -1) if self.seen is None else self.seen
         return replace(super()._stale(known), seen=seen)
 
 
@@ -140,11 +166,42 @@ class Corrector:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """Revealed tokens give way to others that the network is sure of, without being masked between.
+
+    "LLaDA2.1: Speeding up text diffusion via token editing", 2026, https://arxiv.org/abs/2602.08676: in every step, at
+    the positions of the block that hold a token and were not given, one is drawn as at a mask.
+
+    Attributes:
+        confidence: the least probability, after temperature and top-p, of a token that replaces another.
+        steps: that a block without masks is edited in at most; the first that changes nothing is the last.
+    """
+
+    confidence: float = 0.5
+    steps: int = 16
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        check_range(self, confidence=1)
+        if self.steps < 1:
+            raise RedraftError(f"a block is edited in 1 step or more, not {self.steps}")
+
+    def __call__(self, now: Moment) -> Tensor:
+        """Positions (B, R) whose token is replaced by the one that is drawn there."""
+        drawn = now.draw(now.prediction, now.shown, now.streams.fold("draw"))
+        better = (drawn.tokens != now.state.x[now.shown]) & (drawn.shaped.exp() > self.confidence)
+        return torch.zeros_like(now.shown).masked_scatter(now.shown, better)
+
+
+@dataclass(frozen=True)
 class Unmask:
     """The general sampler of masked diffusion models.
 
     Attributes:
-        steps: in all.
+        steps: in all, shared out evenly among blocks; the last step of a block reveals what is left of it. None goes on
+            until no mask is left, with a budget that reveals at least one in every step (`Threshold`, `Factor`,
+            `EntropyBound`): such a walk takes no more evaluations than it has masks, and its level is the share of
+            masks in the block. With such a budget `steps` is a cap, and the trace says how many tokens it forced.
         rule: how a step chooses, at levels `off` < t <= `on`.
         outside: how it chooses at other levels.
         on: see `rule`.
@@ -153,13 +210,20 @@ class Unmask:
         draw: how tokens are drawn.
         block: number of positions that are finished before the next are begun, from the left; None is all at once.
         aligned: blocks are counted from the first token that is no padding, the prompt's included (LLaDA2), and not
-            from the first mask; masks so scattered that this would make more blocks are counted from the first.
+            from the first mask; masks so scattered that this would make more blocks are counted from the first. Where
+            the network attends in such blocks, a last one that ends behind the row is filled up with masks, which are
+            revealed with its others and cut off (LLaDA2).
+        edit: how revealed tokens are changed directly.
+        stop: a row ends when an end token of the model (`convention.ends`) stands in its region and no mask before it,
+            unless tokens behind it are given; masks behind it become that token at no cost. So the text up to its end
+            is what it would be otherwise. A block that is edited is finished first, and rules that mask tokens again
+            never stop early, as they may take the end token back.
         corrector: steps that leave the law as it is, after each step.
         reuse: rows whose tokens did not change are not evaluated again, if the model has no time input; the last
             logits are kept for it.
     """
 
-    steps: int = 128
+    steps: int | None = 128
     rule: Rule | Choice = ANCESTRAL
     outside: Rule | Choice = ANCESTRAL
     on: float = 1.0
@@ -168,25 +232,34 @@ class Unmask:
     draw: Draw = field(default_factory=Draw)
     block: int | None = None
     aligned: bool = False
+    edit: Edit | None = None
+    stop: bool = True
     corrector: Corrector | None = None
     reuse: bool = True
     by_level = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.steps < 1:
-            raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
+        if self.steps is not None and self.steps < 1:
+            raise RedraftError(f"steps is {self.steps}: it must be 1 or more, or None")
         if not 0 <= self.off < self.on <= 1:
             raise RedraftError(f"the window of levels from off={self.off} to on={self.on} must lie in [0, 1]")
         if self.block is not None and self.block < 1:
             raise RedraftError(f"block is {self.block}: it must be 1 or more, or None")
+        if self.steps is None and not self._paced:
+            raise RedraftError(
+                "steps=None needs a budget that reveals a mask in every step, and no corrector: give steps"
+            )
+        if self.edit and self.steps is not None:
+            raise RedraftError(f"a walk that is edited ends by itself, not after {self.steps} steps: set steps=None")
         check_schedule(self.schedule)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What the model has to offer."""
         rules = (self.rule, self.outside)
-        return ("tokens", *(need for rule in rules for need in rule.needs))
+        raw = ("raw logits",) if self.edit else ()
+        return ("tokens", *raw, *(need for rule in rules for need in rule.needs))
 
     def random_start(self, model: Model) -> bool:
         """Masks are always the same."""
@@ -194,12 +267,8 @@ class Unmask:
 
     def random_steps(self, model: Model) -> bool:
         """Whether tokens are drawn, or positions are."""
-        rules = (self.rule,) if (self.on, self.off) == (1.0, 0.0) else (self.rule, self.outside)
-        return (
-            self.draw.temperature > 0
-            or self.corrector is not None
-            or any(getattr(rule, "random", True) for rule in rules)
-        )
+        drawn = self.draw.temperature > 0 or self.corrector is not None
+        return drawn or any(getattr(rule, "random", True) for rule in self._rules)
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """The most network rows (B,) that a walk over `regions` (B,) masks from `level` takes, critics' included."""
@@ -214,11 +283,24 @@ class Unmask:
 
     def _cost(self, regions: Tensor, level: float, part: tuple[float, float]) -> Tensor:
         """Network rows (B,) of the part between two shares of `level` of a walk that begins at `level`."""
+        if self.steps is None:
+            return self._most(regions, *part)
         blocks = self._blocks(regions)
         cost = self._cost_of(blocks, level, part)
         if self.aligned:  # the first block and the last may be partly given
             cost = torch.maximum(cost, self._cost_of(blocks + 1, level, part))
         return (regions > 0) * cost
+
+    def _most(self, regions: Tensor, high: float, low: float) -> Tensor:
+        """The most network rows (B,) of the part between two shares of masks of a walk until no mask is left."""
+        share = (regions * high - 1e-6).ceil() - (regions * low + 1e-6).floor()
+        blocks, steps = self._blocks(regions), self._slowest(share.long())
+        if self.block:
+            unaligned = self.aligned * (self.block - 1)  # given in the first block, or masks of the last one's tail
+            blocks = blocks + (unaligned > 0)
+            steps = torch.minimum(regions + unaligned, blocks * self._slowest(torch.full_like(regions, self.block)))
+        edits = blocks * (self.edit.steps if self.edit else 0)
+        return (regions > 0) * (steps * (1 + max(rule.passes for rule in self._rules)) + edits)
 
     def _cost_of(self, blocks: Tensor, level: float, part: tuple[float, float]) -> Tensor:
         """The same of walks through so many blocks (B,)."""
@@ -241,27 +323,33 @@ class Unmask:
                 f"there is no mask (id {model.process.mask}) in the state, though it has positions at level 1: "
                 "begin with model.process.prior(state, state.free, streams)"
             )
-        region = state.t > 0
+        region, tail = self._filled_up(model, state)
         block = self._block_of(region, state.origin if self.aligned else None)
         blocks = torch.where(region, block + 1, 1).amax(1)
-        per_block = self._per_block(blocks)
-        return UnmaskWalk(
+        per_block, zero = self._per_block(blocks, region), torch.zeros_like(blocks)
+        walk = UnmaskWalk(
             state=state,
             region=region,
             block=block,
             top=state.t.amax(1).double(),
-            step=torch.zeros_like(blocks),
+            step=zero,
             steps=blocks * per_block * region.any(1),
             per_block=per_block,
-            confidence=torch.zeros_like(state.t, dtype=torch.float64),
-            remasked=torch.zeros_like(blocks),
-            settled=torch.zeros_like(blocks, dtype=torch.bool),
+            confidence=torch.zeros_like(region, dtype=torch.float64),
+            remasked=zero,
+            settled=zero.bool(),
+            editing=zero,
+            left=zero if self.steps is None else None,
+            forced=zero if self.steps and self._paced else None,
+            tail=tail,
         )
+        walk = self._at(model, walk, walk.step)
+        return replace(walk, editing=torch.full_like(zero, self.edit.steps)) if self.edit else walk
 
     def look(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
         """The walk with the network's prediction for its state, which its next step then uses."""
         prediction = self._asked(model, walk)
-        return replace(walk, seen=walk.state.x, prediction=prediction, fresh=torch.ones_like(walk.settled))
+        return replace(walk, seen=walk.whole.x, prediction=prediction, fresh=torch.ones_like(walk.settled))
 
     def step(self, model: Model, walk: UnmaskWalk, streams: Streams) -> UnmaskWalk:
         """One step of every row: the rows at their block's last step, inside the window and outside it in turn."""
@@ -288,19 +376,38 @@ class Unmask:
         """The walk noised back up to `level`, or to the next level of its grid above."""
         if self.block:
             raise RedraftError("a walk in blocks cannot be taken up on its way: use block=None")
+        if self.steps is None:
+            return self._masked_up_to(model, walk, level, streams)
         here = (walk.steps * (1 - at / walk.top) - 1e-6).ceil().long()
         here = torch.where(walk.settled, torch.maximum(here, walk.step), walk.step)
         before = self.schedule.kept(walk.top * (1 - here / walk.steps.clamp_min(1)))
         step = (walk.steps * (1 - level / walk.top) + 1e-6).floor().long().clamp_min(0)
         back = replace(walk, step=step, settled=torch.zeros_like(walk.settled), before=None, remembered=None)
-        kept = self.schedule.kept(back.level()) / before.clamp_min(1e-12)
-        lost = walk.region & (streams.at(walk.state.origin).uniform(walk.region.shape[1:]) >= kept[:, None])
-        x = walk.state.x.masked_fill(lost, model.process.mask)
+        # behind an end the tokens are settled, whatever the level: they were never masks that were left
+        since = torch.where(self._behind(model, walk), 1.0, before.clamp_min(1e-12)[:, None])
+        kept = self.schedule.kept(back.level())[:, None] / since
+        lost = walk.region & (streams.at(walk.state.origin).uniform(walk.region.shape[1:]) >= kept)
+        return self._lost(model, back, lost)
+
+    def _masked_up_to(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
+        """The walk with as many masks as the share `level` of its region needs, those that are new at random."""
+        shown = walk.region & (walk.state.x != model.process.mask)
+        wanted = (walk.region.sum(1) * level - 1e-6).ceil().long() - (walk.region & ~shown).sum(1)
+        chance = streams.at(walk.state.origin).uniform(walk.region.shape[1:])
+        lost = choose(chance, shown, wanted)
+        editing = self.edit.steps if self.edit else 0
+        step = (walk.steps - editing - self._slowest((walk.region & ~shown | lost).sum(1))).clamp_min(0)
+        back = replace(walk, step=step, settled=torch.zeros_like(walk.settled), editing=walk.editing * 0 + editing)
+        return self._lost(model, replace(back, before=None, remembered=None), lost)
+
+    def _lost(self, model: Model, walk: UnmaskWalk, lost: Tensor) -> UnmaskWalk:
+        """The walk with masks at `lost` (B, R), at its own level."""
+        walk = walk.holding(walk.whole.x.masked_fill(lost, model.process.mask), walk.whole.t)
         if not self._revises():
-            back = replace(back, settled=~(walk.region & (x == model.process.mask)).any(1))
-        t = torch.where(back.done, 0.0, back.level())[:, None].to(walk.state.t)
-        back = replace(back, state=walk.state.to(x, torch.where(walk.region, t, walk.state.t)))
-        return back if self._reuses(model) else back.unseen()
+            walk = self._onto(model, walk, walk.step)
+        t = torch.where(walk.done, 0.0, walk.level())[:, None].to(walk.state.t)
+        walk = walk.holding(walk.whole.x, torch.where(walk.region, t, walk.whole.t))
+        return walk if self._reuses(model) else walk.unseen()
 
     def _advance(self, model: Model, walk: UnmaskWalk, streams: Streams, kind: int) -> UnmaskWalk:
         """One step of rows that are all at their last step (2), inside the window (1) or outside it (0)."""
@@ -311,7 +418,7 @@ class Unmask:
             for number in range(self.corrector.steps):
                 again = streams.fold("corrector").fold(number)
                 walk = self._flip(model, walk, Rule(self.corrector), again, (walk.level(1), walk.level(1)))
-        return self._onward(model, walk)
+        return self._at(model, walk, walk.step + 1)
 
     def _flip(
         self,
@@ -323,43 +430,93 @@ class Unmask:
     ) -> UnmaskWalk:
         """Evaluate, choose, reveal and mask again, between two levels (B,)."""
         prediction = self._asked(model, walk)
-        walk = replace(walk, seen=walk.state.x, prediction=prediction, fresh=torch.zeros_like(walk.settled))
+        whole, active, mask = walk.whole, walk.active, model.process.mask
+        walk = replace(walk, seen=whole.x, prediction=prediction, fresh=torch.zeros_like(walk.settled))
         kept, kept_next = (self.schedule.kept(level)[:, None] for level in levels)
-        active, mask = walk.active, model.process.mask
         now = Moment(
-            model, walk.state, prediction, active, active & (walk.state.x == mask), walk.confidence,
+            model, whole, prediction, active, active & (whole.x == mask), walk.confidence,
             levels[0][:, None], kept, kept_next, walk.step % walk.per_block, walk.per_block, self.draw, streams,
             *(walk.recalled(prediction) if self._remembers() else ()),
         )  # fmt: skip
         reveal, remask = rule(now)
-        tokens, _, confidence = now.drawn(reveal)
+        change = self.edit(now) if self.edit else torch.zeros_like(reveal)
+        tokens, _, confidence = now.drawn(reveal | change)
         x = tokens.masked_fill(remask, mask)
-        state = walk.state.to(x, torch.where(active, levels[1][:, None].to(walk.state.t), walk.state.t))
-        walk = replace(walk, state=state, confidence=confidence, remasked=walk.remasked + remask.sum(1))
+        after = (active & (x == mask)).sum(1) / now.size.clamp_min(1) if self.steps is None else levels[1]
+        walk = walk.holding(x, torch.where(active, after[:, None].to(whole.t), whole.t))
+        walk = replace(walk, confidence=confidence, remasked=walk.remasked + (remask | change).sum(1))
+        walk = self._noted(walk, now, change, rule)
         if self._remembers():
             walk = replace(walk, before=prediction, remembered=torch.ones_like(walk.settled))
         return walk if self._reuses(model) else walk.unseen()
+
+    def _noted(
+        self, walk: UnmaskWalk, now: Moment, change: Tensor, rule: Callable[[Moment], tuple[Tensor, Tensor]]
+    ) -> UnmaskWalk:
+        """The walk that knows how long it may still be edited, and what a cap on the steps forced."""
+        masks = now.masked.sum(1)
+        if self.edit:
+            again = torch.where(change.any(1), walk.editing - 1, 0)
+            walk = replace(walk, editing=torch.where(masks > 0, walk.editing, again))
+        if walk.forced is not None and rule is _everything:
+            due = self.rule.budget(now)  # type: ignore[attr-defined]
+            assert isinstance(due, Counts)
+            walk = replace(walk, forced=walk.forced + (masks - due.reveal).clamp_min(0))
+        return walk
 
     def _asked(self, model: Model, walk: UnmaskWalk) -> Prediction:
         """The network's prediction for the walk's state; unchanged rows keep theirs, which is credited once."""
         if walk.seen is None or walk.fresh is None:
             return walk.predicted(model)
-        changed = (walk.seen != walk.state.x).any(1)
+        changed = (walk.seen != walk.whole.x).any(1)
         getattr(model, "credit", _nothing)(walk.state.problem[~changed & ~walk.fresh])
         return walk.predicted(model, changed)
 
-    def _onward(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
-        """One step on, or to the next block if this one has no mask left and is not revised any more."""
-        masked = walk.state.x == model.process.mask
-        step, settled = walk.step + 1, walk.settled
-        if not self._revises():
-            settled = ~(walk.region & masked).any(1)
-            finished = ~(walk.active & masked).any(1) & ~settled
-            step = torch.where(finished, (walk.step // walk.per_block + 1) * walk.per_block, step)
-        left = walk.active
-        walk = replace(walk, step=step, settled=settled)
-        left = (walk.region & walk.done[:, None]) | (left & ~walk.active)  # a block that ended early too
-        return replace(walk, state=walk.state.to(walk.state.x, walk.state.t.masked_fill(left, 0.0)))
+    def _at(self, model: Model, walk: UnmaskWalk, step: Tensor) -> UnmaskWalk:
+        """The walk at `step` (B,), or in the next block if its own has no mask left and is not revised any more."""
+        before = walk.active
+        walk = replace(walk, step=step) if self._revises() else self._onto(model, walk, step)
+        over = (walk.region & walk.done[:, None]) | (before & ~walk.active)  # a block that ended early too
+        return walk.holding(walk.whole.x, walk.whole.t.masked_fill(over, 0.0))
+
+    def _onto(self, model: Model, walk: UnmaskWalk, step: Tensor) -> UnmaskWalk:
+        """The walk at `step` (B,), or in the block of its first mask if its own is finished; settled if none is left.
+
+        In a tail no mask is left to be revealed, unless its block is edited.
+        """
+        masked = walk.region & (walk.whole.x == model.process.mask)
+        finished = ~(walk.active & masked).any(1) & (walk.editing == 0)
+        wanted = masked if self.edit else masked[:, : walk.state.x.shape[1]]
+        first = torch.where(masked, walk.block, walk.block.amax()).amin(1)
+        onward = finished & masked.any(1)
+        editing = walk.editing if self.edit is None else walk.editing.masked_fill(onward, self.edit.steps)
+        step = torch.where(onward, torch.maximum(step, first * walk.per_block), step)
+        settled = ~wanted.any(1) & (walk.editing == 0)
+        walk = self._ended(model, replace(walk, step=step, settled=settled, editing=editing), finished)
+        masked = walk.region & (walk.whole.x == model.process.mask)
+        return walk if walk.left is None else replace(walk, left=(walk.active & masked).sum(1))
+
+    def _ended(self, model: Model, walk: UnmaskWalk, finished: Tensor) -> UnmaskWalk:
+        """The walk with rows settled whose text has come to its end, if they are edited at the end of a block only."""
+        behind = self._behind(model, walk)
+        ended = behind.any(1) & (finished if self.edit else True)
+        x, mask = walk.whole.x, model.process.mask
+        end = x.gather(1, (behind.int().argmax(1, keepdim=True) - 1).clamp_min(0))
+        x = torch.where(behind & (x == mask) & ended[:, None], end, x)
+        return replace(walk.holding(x, walk.whole.t), settled=walk.settled | ended)
+
+    def _behind(self, model: Model, walk: UnmaskWalk) -> Tensor:
+        """Positions (B, R) behind the end of rows whose text has come to it."""
+        ends = getattr(getattr(model, "convention", None), "ends", ())
+        nowhere = torch.zeros_like(walk.region)
+        if not self.stop or not ends or self._revises():
+            return nowhere
+        whole = walk.whole
+        over = (walk.region & torch.isin(whole.x, whole.x.new_tensor(ends))).cumsum(1) > 0
+        behind = torch.cat([nowhere[:, :1], over[:, :-1]], 1)
+        given = (behind & ~walk.region)[:, : walk.state.x.shape[1]].any(1)
+        masks: Tensor = (walk.region & (whole.x == model.process.mask) & ~over).any(1)
+        return behind & ~(given | masks)[:, None]
 
     def _revises(self) -> bool:
         return bool(self.corrector) or self.rule.revises or self.outside.revises
@@ -378,9 +535,41 @@ class Unmask:
         """Number of blocks (B,) of `regions` (B,) masks."""
         return (-(-regions // self.block) if self.block else torch.ones_like(regions)).clamp_min(1)
 
-    def _per_block(self, blocks: Tensor) -> Tensor:
-        """Steps (B,) of each of so many blocks (B,)."""
-        return (self.steps // blocks).clamp_min(1)
+    def _per_block(self, blocks: Tensor, region: Tensor | None = None) -> Tensor:
+        """Steps (B,) of each of so many blocks (B,) of the `region` (B, R), or the most."""
+        if self.steps is not None:
+            return (self.steps // blocks).clamp_min(1)
+        assert region is not None
+        largest = region.sum(1).clamp_max(self.block or region.shape[1])
+        return (self._slowest(largest) + (self.edit.steps if self.edit else 0)).clamp_min(1)
+
+    @property
+    def _rules(self) -> tuple[Rule | Choice, ...]:
+        """The rules that are in use at some level."""
+        return (self.rule,) if (self.on, self.off) == (1.0, 0.0) else (self.rule, self.outside)
+
+    @property
+    def _paced(self) -> bool:
+        """Whether all budgets reveal at least one mask in every step, for good, whatever the number of steps."""
+        return not self._revises() and all(hasattr(getattr(rule, "budget", None), "slowest") for rule in self._rules)
+
+    def _slowest(self, masks: Tensor) -> Tensor:
+        """The most steps (B,) in which so many masks (B,) are revealed by budgets that set their own pace."""
+        slowest = [rule.budget.slowest(masks) for rule in self._rules]  # type: ignore[union-attr]
+        return torch.stack(slowest).amax(0)
+
+    def _filled_up(self, model: Model, state: State) -> tuple[Tensor, Tensor | None]:
+        """The positions (B, R) that are walked, and the tail (B, T) that fills the last block up, if it is needed."""
+        region = state.t > 0
+        if not (self.aligned and self.block and getattr(model, "block", None) == self.block):
+            return region, None
+        size = torch.full_like(region[:, 0], region.shape[1], dtype=torch.int64)
+        short = -(size if state.origin is None else size - state.origin) % self.block * region[:, -1]
+        most = int(short.max())
+        if not most:
+            return region, None
+        within = torch.arange(most, device=short.device) < short[:, None]
+        return torch.cat([region, within], 1), torch.full_like(within, model.process.mask, dtype=torch.int64)
 
     def _block_of(self, region: Tensor, origin: Tensor | None) -> Tensor:
         """The block (B, R) of each position that is walked, from 0."""
@@ -393,6 +582,15 @@ class Unmask:
         block = block - torch.where(region, block, block.amax()).amin(1, keepdim=True)
         scattered = torch.where(region, block, 0).amax(1) > self._blocks(region.sum(1))
         return torch.where(scattered[:, None], from_first, block)
+
+
+def _extended(state: State, tail: Tensor) -> State:
+    """Rows (B, R) with further tokens (B, T) behind them, visible and at the level of the last."""
+    like = torch.ones_like(tail)
+    t, frozen = state.t[:, -1:] * like, ~like.bool()
+    cond = {k: torch.cat([v, like.bool()], 1) if k == "visible" else v for k, v in state.cond.items()}
+    parts = {"x": tail, "t": t.to(state.t), "frozen": frozen}
+    return replace(state, cond=cond, **{k: torch.cat([getattr(state, k), v], 1) for k, v in parts.items()})
 
 
 def _everything(now: Moment) -> tuple[Tensor, Tensor]:

@@ -281,7 +281,7 @@ def llada2(
         )
         return logits[:, :size], None if shown is None else shown[:, :size]
 
-    return _model(name, net, tokenizer, forward, convention, length, features, block)
+    return replace(_model(name, net, tokenizer, forward, convention, length, features, block), block=block)
 
 
 def _model(
