@@ -63,15 +63,6 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
-def fingerprint(net: nn.Module, *settings: Any) -> str:
-    """Twelve hexadecimal digits that tell weights and settings apart, from up to 64 numbers of every tensor."""
-    mark = hashlib.sha256(repr(settings).encode() if settings else b"")
-    for name, value in net.state_dict().items():
-        some = value.flatten()[:: max(1, value.numel() // 64)][:64]
-        mark.update(f"{name} {tuple(value.shape)} {some.double().tolist()}".encode())
-    return mark.hexdigest()[:12]
-
-
 def pick_device(device: str | None) -> torch.device:
     """The named device, or a GPU if there is one, else the CPU.
 
