@@ -32,7 +32,9 @@ from redraft.bench.cell import Outcome, packed, versions
 from redraft.bench.experiment import Cell, Experiment, Spec
 from redraft.core.errors import RedraftError, said
 from redraft.core.files import prepare, write
-from redraft.models.weights import SHIPPED, digest
+from redraft.models.adapters.sit import SUFFIXES
+from redraft.models.hub import is_hub_folder
+from redraft.models.weights import SHIPPED, digest, digest_of_all
 
 NAMES: dict[str, Callable[[Cell], str]] = {
     "cell": lambda cell: cell.id,
@@ -108,7 +110,7 @@ class Store:
             RedraftError: it holds another experiment, or was begun with other versions and `force` is false.
         """
         now: dict[str, Any] = {"name": experiment.name, "size": size, "source": experiment.plain(), "changes": []}
-        now |= {"versions": versions(), "weights": weights(experiment.model)}
+        now |= {"versions": versions(), "weights": weights(experiment.model) | sources(experiment)}
         path = prepare(self.folder) / "experiment.json"
         if path.exists():
             before = self.about()
@@ -208,14 +210,28 @@ class Store:
 
 
 def weights(models: Sequence[Spec]) -> dict[str, str | None]:
-    """Twelve hexadecimal digits of each model's weights, and of each of its critics', that lie in a folder of ours."""
+    """Twelve hexadecimal digits of each model's weights that lie on this machine, and of each of its critics'."""
     found: dict[str, str | None] = {}
     for name in (spec.name for spec in models):
-        folder = Path(name) if Path(name).is_dir() else SHIPPED / name
-        found[name] = digest(folder) if (folder / "model.safetensors").exists() else None
+        folder = Path(name) if Path(name).exists() else SHIPPED / name
+        ours = (folder / "model.safetensors").exists() and not is_hub_folder(folder)
+        found[name] = digest(folder) if ours else digest_of_all(folder) if folder.exists() else None
         critics = sorted(folder.glob("critics/*/model.safetensors"))
         found |= {f"{name}/{path.parent.name}": digest(path.parent) for path in critics}
     return found
+
+
+def sources(experiment: Experiment) -> dict[str, str | None]:
+    """Likewise of the folders and files of weights that settings of the task and of verifiers name."""
+    own = [entry.get("verifier") for entry in experiment.methods.values() if isinstance(entry, dict)]
+    given = [experiment.task.settings, experiment.verifier.settings if experiment.verifier else {}, *own]
+    values = [value for settings in given if isinstance(settings, dict) for value in settings.values()]
+    paths = [Path(value) for value in values if isinstance(value, str)]
+    return {
+        str(path): digest_of_all(path)
+        for path in paths
+        if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES)
+    }
 
 
 def _files(folder: Path) -> Iterator[str]:

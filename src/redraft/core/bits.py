@@ -16,25 +16,25 @@ ROWS = 64  # blocks at a time on a GPU
 def bits(tensor: Tensor) -> Any:
     """SHA-256 of the tensor's bytes after its last whole block, and of an exact sum modulo 2^64 of each block before.
 
-    A sum is of a block's words of 8 bytes, each mixed with its place by the finaliser of SplitMix64 (Steele, Lea, Flood,
-    "Fast splittable pseudorandom number generators", 2014, with the numbers of Stafford; shifts keep the sign here).
+    A sum is of a block's words of 8 bytes, each mixed with its place by the finaliser of SplitMix64 (Steele, Lea and
+    Flood, "Fast splittable pseudorandom number generators", 2014, with Stafford's numbers; shifts keep the sign here).
     The mixing is one to one, so a change of one word is always seen, and one of several unless 64 bits agree by chance.
     Whole numbers add up alike in any order: the digest is that of the same numbers on any device.
     """
     data = _bytes(tensor)
     whole = len(data) // (8 * WORDS) * 8 * WORDS
-    found = hashlib.sha256(data[whole:].cpu().numpy())
+    found = hashlib.sha256(data[whole:].cpu().numpy().tobytes())
     if whole:
         at_once = ROWS if data.is_cuda else torch.get_num_threads()
         for rows in torch.split(data[:whole].view(torch.int64).view(-1, WORDS), at_once):
-            found.update(_mixed(rows).cpu().numpy())
+            found.update(_mixed(rows).cpu().numpy().tobytes())
     return found
 
 
 def _bytes(tensor: Tensor) -> Tensor:
     """All bytes (N,) of a tensor in order, without copying where it can be."""
-    plain = tensor.detach().as_subclass(Tensor)
-    plain = plain.to_dense() if plain.layout != torch.strided else plain
+    plain = tensor.detach()
+    plain = plain.as_subclass(Tensor) if plain.layout == torch.strided else plain.to_dense()
     plain = plain.dequantize() if plain.is_quantized else plain
     plain = torch.view_as_real(plain.resolve_conj()) if plain.is_complex() else plain
     flat = plain.resolve_neg().contiguous().flatten().view(torch.uint8)

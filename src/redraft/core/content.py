@@ -60,11 +60,15 @@ def marked(what: str, value: Any, remedy: str = REMEDY) -> str:
     try:
         return content(value)
     except _Untold as error:
-        raise RedraftError(f"{what} holds {error}, and nothing tells that from another one: {remedy}") from error
+        raise RedraftError(f"{what} holds {error.thing}, and nothing tells that from another one: {remedy}") from error
 
 
 class _Untold(RedraftError):
     """Something without content."""
+
+    def __init__(self, thing: str) -> None:
+        super().__init__(f"nothing tells {thing} from another one: {REMEDY}")
+        self.thing = thing
 
 
 @dataclass(frozen=True)
@@ -114,15 +118,14 @@ def _parts(value: Any) -> _Parts:
     for is_one, parts in KINDS:
         if is_one(value):
             return parts(value)
-    if " at 0x" in repr(value) or type(value).__repr__ is object.__repr__:
+    if " at 0x" in repr(value):
         raise _Untold(f"a {_name(type(value))}")
     return _Parts(f"{_name(type(value))} {value!r}")
 
 
 @_parts.register
 def _(value: int | float | complex | str | bytes | PurePath | None) -> _Parts:
-    plain = next((kind for kind in (bool, int, float, complex, PurePath) if isinstance(value, kind)), type(value))
-    return _Parts(f"{plain.__name__} {str(value) if plain is PurePath else plain.__repr__(value)}")
+    return _Parts(f"{type(value).__name__} {value!r}")
 
 
 @_parts.register
@@ -141,7 +144,7 @@ def _(value: Set) -> _Parts:  # type: ignore[type-arg]
 
 
 @_parts.register
-def _(value: np.generic | np.ndarray) -> _Parts:  # type: ignore[type-arg]
+def _(value: np.generic | np.ndarray) -> _Parts:
     if value.dtype == object:
         return _Parts("sequence", value.tolist())
     return _Parts(f"array {value.dtype.str} {value.shape} {sha256(value.tobytes()).hexdigest()}")
@@ -273,7 +276,7 @@ def _counts(name: Any) -> bool:
 
 def _configuration(value: Any) -> Any:
     """A configuration by name, without its private entries."""
-    found = getattr(value, "config", None)
+    found: Any = getattr(value, "config", None)
     found = found.to_dict() if hasattr(found, "to_dict") else found
     return _plain(found) if isinstance(found, Mapping) else None
 

@@ -141,8 +141,8 @@ def _named(verifier: Scores | None) -> str:
 
 def _mark(model: Model) -> str:
     """What tells a model from others: its own `mark`, or else its `digest` and its network."""
-    mark = getattr(model, "mark", None)
-    held = [getattr(model, "digest", None), getattr(model, "net", None)] if mark is None else mark
+    own = hasattr(type(model), "mark")
+    held = model if own else [getattr(model, name, None) for name in ("mark", "digest", "net")]
     return marked(f"the model {model.name!r}", held)
 
 

@@ -63,6 +63,17 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
+def digest_of_all(path: Path) -> str:
+    """Twelve hexadecimal digits that tell a file apart, or all files of a folder that are not hidden."""
+    mark, files = hashlib.sha256(), sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files or [path]:
+        name = file.relative_to(path)
+        if not any(part.startswith(".") for part in name.parts):
+            with file.open("rb") as stream:
+                mark.update(f"{name.as_posix()} {hashlib.file_digest(stream, 'sha256').hexdigest()} ".encode())
+    return mark.hexdigest()[:12]
+
+
 def pick_device(device: str | None) -> torch.device:
     """The named device, or a GPU if there is one, else the CPU.
 
