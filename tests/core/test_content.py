@@ -92,7 +92,7 @@ DIFFERENT = {
     "captured values": (scaled(2.0), scaled(3.0)),
     "captured tensors": (scaled(long), scaled(other)),
     "defaults": (lambda x, k=1: x, lambda x, k=2: x),
-    "inner functions": (lambda x: map(lambda y: y + 1, x), lambda x: map(lambda y: y + 2, x)),
+    "inner functions": (lambda x: x.apply(lambda y: y + 1), lambda x: x.apply(lambda y: y + 2)),
     "partials": (partial(helped, long), partial(helped, other)),
     "methods": (Holder(1).call, Holder(2).call),
     "built-in methods": ([1].index, [2].index),

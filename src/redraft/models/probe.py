@@ -150,8 +150,8 @@ def held(pipeline: Any) -> list[Any]:
     """
     parts = {name: part for name, part in vars(pipeline).items() if not name.startswith("_")}
     settings = {name: value for name, value in pipeline.config.items() if not name.startswith("_")}
-    trained = [getattr(pipeline.scheduler, name, None) for name in ("shift", "alphas_cumprod")]
-    return [type(pipeline).__name__, parts, settings, trained]
+    changed = [vars(pipeline.scheduler).get(name) for name in ("_shift", "alphas_cumprod")]  # whatever was configured
+    return [type(pipeline).__name__, parts, settings, changed]
 
 
 def device_of(net: nn.Module) -> torch.device:
