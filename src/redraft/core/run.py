@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -193,10 +194,15 @@ class _Session:
     ledger: Ledger = field(init=False)
     paid: Ledger = field(init=False)
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that the outcome depends on besides the problems, as JSON values, looked through once."""
+        return settings_of(self.method, self.model, self.budget, self.seed)
+
     def fingerprint(self, start: Tensor | None) -> dict[str, Any]:
         """What must be equal for a checkpoint to be this run's."""
         given = [self.problems.frozen, self.problems.state().x, self.problems.cond, self.problems.facts]
-        return settings_of(self.method, self.model, self.budget, self.seed) | {
+        return self.settings | {
             "problems": self.problems.ids.tolist(),
             "given": marked("the problems", given),
             "start": None if start is None else content(self.model.encode(start)),
@@ -336,7 +342,7 @@ class _Session:
             trace=self.trace,
             candidates=self.candidates,
             ledger=self.ledger,
-            settings=settings_of(self.method, self.model, self.budget, self.seed),
+            settings=self.settings,
             seconds=self.seconds,
             interrupted=self.interrupted,
         )

@@ -74,6 +74,11 @@ def digest_of_all(path: Path) -> str:
     return mark.hexdigest()[:12]
 
 
+def digest_at(place: str | None) -> str | None:
+    """What `digest_of_all` says of the place, if there is something; else its name."""
+    return digest_of_all(Path(place)) if place and Path(place).exists() else place
+
+
 def pick_device(device: str | None) -> torch.device:
     """The named device, or a GPU if there is one, else the CPU.
 
