@@ -245,6 +245,17 @@ def test_weights_that_wait_elsewhere_are_looked_up():
     assert content(here) == content(there)
 
 
+def test_what_is_packed_in_several_tensors_is_told_by_all_of_them():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    values, scales = torch.arange(4.0), torch.ones(4)
+    one, same, other = (TwoTensor(values, each) for each in (scales, scales.clone(), 2 * scales))
+    layers = [nn.Linear(2, 2, bias=False) for _ in range(3)]
+    for layer, packed in zip(layers, (one, same, other), strict=True):
+        layer.weight = nn.Parameter(packed, requires_grad=False)
+    assert content(layers[0]) == content(layers[1]) != content(layers[2])
+
+
 # ---- bits
 
 

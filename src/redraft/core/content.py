@@ -115,6 +115,8 @@ def _parts(value: Any) -> _Parts:
     """Of a value of any other kind."""
     if isinstance(value, UNTOLD):
         raise _Untold(f"a {_name(type(value)).removeprefix('.')}")
+    if isinstance(mark := getattr(value, "mark", None), str):  # asked for once: that of a model may take a second
+        return _Parts(f"{_name(type(value))} {mark}")
     for is_one, parts in KINDS:
         if is_one(value):
             return parts(value)
@@ -339,7 +341,6 @@ def _picture(value: Any) -> _Parts:
 
 
 KINDS: list[tuple[Callable[[Any], bool], Callable[[Any], _Parts]]] = [
-    (lambda v: isinstance(getattr(v, "mark", None), str), lambda v: _Parts(f"{_name(type(v))} {v.mark}")),
     (lambda v: callable(getattr(v, "get_vocab", None)), _tokenizer),
     (lambda v: isinstance(getattr(v, "config", None), Mapping), _configured),
     (lambda v: type(v).__module__.startswith("PIL.") and hasattr(v, "tobytes"), _picture),
