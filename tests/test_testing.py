@@ -11,7 +11,7 @@ from redraft.models.tokens import TokenModel
 from redraft.tasks.markov import Markov
 from redraft.tasks.python import Python
 from redraft.tasks.sudoku_tokens import SudokuTokens
-from redraft.testing import check_method, check_model, check_task
+from redraft.testing import check_method, check_model, check_task, check_verifier
 
 METHOD = IPR(iterations=2, initial=Sequential(2), refine=Sequential(2), keep=Disagreement())
 
@@ -107,6 +107,32 @@ class Unseeded(IPR):
 def test_a_broken_method_is_told_what_is_wrong(method, complaint):
     with pytest.raises(AssertionError, match=complaint):
         check_method(method(iterations=2, initial=Sequential(2), refine=Sequential(2)), Toy(), problems())
+
+
+@dataclass(frozen=True)
+class Counting(IPR):
+    """Its settings change with use."""
+
+    def nfe(self, model, draft):
+        vars(self)["asked"] = vars(self).get("asked", 0) + 1
+        return super().nfe(model, draft)
+
+
+def test_a_method_or_a_verifier_that_is_changed_by_use_is_told_what_to_do():
+    counting = Counting(iterations=2, initial=Sequential(2), refine=Sequential(2))
+    with pytest.raises(AssertionError, match="the method is changed by a run: give it an attribute `mark`"):
+        check_method(counting, Toy(), problems())
+    calls = []
+
+    def first(samples, problems):
+        calls.append(1)
+        return samples[:, 0, 0]
+
+    samples = torch.rand(3, 6, 2)
+    with pytest.raises(AssertionError, match="the verifier is changed by being called: give it an attribute `mark`"):
+        check_verifier(first, samples, problems())
+    first.mark = "first"
+    check_verifier(first, samples, problems())
 
 
 def test_tasks_that_ship_are_sound():

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.batched import Batched
+from redraft.core.content import content
 from redraft.core.ledger import Ledger
 from redraft.core.method import Method
 from redraft.core.model import Model
@@ -25,6 +26,8 @@ from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.core.task import Problems, Task
 from redraft.core.verifier import Verifier, blames, trait
+
+KEEPS = "give it an attribute `mark`, a text that tells it from others, or no checkpoint would be its own"
 
 
 @torch.no_grad()
@@ -68,9 +71,10 @@ def check_method(method: Method, model: Model, problems: Problems, tolerance: fl
     - `nfe` is never less than what a draft costs;
     - given regions are bit for bit as given, in every draft;
     - a problem alone ends as in a batch, up to `tolerance`, and as if `drafts` had been begun anew after every draft;
-    - the same seed gives the same samples, and no global random generator is moved.
+    - the same seed gives the same samples, and no global random generator is moved;
+    - its mark, by which a checkpoint knows it, stays what it was.
     """
-    before = _generators()
+    before, mark = _generators(), content(method)
     given = problems.state()
     whole = run(method, model, problems, progress=False)
     _same_where(model.encode(whole.samples), given.x, given.frozen, "given regions change")
@@ -79,6 +83,7 @@ def check_method(method: Method, model: Model, problems: Problems, tolerance: fl
     again = run(method, model, problems, progress=False)
     assert torch.equal(again.samples, whole.samples), "the same seed gives other samples"
     assert _promises(method, model, problems, whole.ledger), "a draft costs more than `nfe` says"
+    assert content(method) == mark, f"the method is changed by a run: {KEEPS}"
     assert _generators() == before, "a global random generator was moved"
 
 
@@ -91,9 +96,10 @@ def check_verifier(verifier: Verifier, samples: Tensor, problems: Problems, tole
       the verifier is `blind` the same for another problem, up to `tolerance`;
     - samples stay as they are;
     - blame, where it is given, is one number a region, 0 or more;
-    - no global random generator is moved.
+    - no global random generator is moved;
+    - its mark, by which a checkpoint knows it, stays what it was.
     """
-    before, kept, calls = _generators(), samples.clone(), Batched(verifier, unique=False)
+    before, kept, calls, mark = _generators(), samples.clone(), Batched(verifier, unique=False), content(verifier)
     scores = calls(samples, problems)
     verifier(samples, problems)
     assert torch.equal(samples, kept), "the verifier changes its samples"
@@ -109,6 +115,7 @@ def check_verifier(verifier: Verifier, samples: Tensor, problems: Problems, tole
     if blames(verifier):
         calls.blame(samples, problems)
     assert _generators() == before, "a global random generator was moved"
+    assert content(verifier) == mark, f"the verifier is changed by being called: {KEEPS}"
 
 
 @torch.no_grad()

@@ -20,9 +20,9 @@ from redraft.bench import cell as cell_module
 from redraft.bench import choose, engine
 from redraft.bench.cell import asks
 from redraft.bench.choose import choices
-from redraft.bench.experiment import cells, made, outlook
+from redraft.bench.experiment import Spec, cells, made, outlook
 from redraft.bench.local import LOST, Pool, Serial
-from redraft.bench.store import Store
+from redraft.bench.store import Store, sources, weights
 from redraft.core.errors import RedraftError
 
 ENDED = """\
@@ -365,3 +365,26 @@ def test_other_critics_are_other_weights(tmp_path):
     critic.write_bytes(b"two")
     with pytest.raises(RedraftError, match="was begun with .*net/star"):
         store.open(grid)
+
+
+def test_weights_of_every_layout_and_of_verifiers_are_told(tmp_path):
+    """A pipeline in parts, a checkpoint of one file, and the folders that settings of verifiers name."""
+    names = ("pipe/vae/a.safetensors", "net.pt", "judge/b.safetensors")
+    part, file, judge = (tmp_path / name for name in names)
+    for path in (part, file, judge):
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(b"one")
+    (tmp_path / "pipe" / "model_index.json").write_text("{}")
+    specs = [Spec(str(tmp_path / "pipe")), Spec(str(file)), Spec("owner/name")]
+    grid = replace(
+        small(network(tmp_path / "net")), verifier=Spec("clip", {"checkpoint": str(judge.parent), "scale": "cosine"})
+    )
+    before, judged = weights(specs), sources(grid)
+    assert (before, judged) == (weights(specs), sources(grid))
+    assert [before[spec.name] is None for spec in specs] == [False, False, True]
+    assert [*judged] == [str(judge.parent)]
+    for path in (part, file, judge):
+        path.write_bytes(b"two")
+    after = weights(specs)
+    assert all(after[spec.name] != before[spec.name] for spec in specs[:2])
+    assert sources(grid) != judged

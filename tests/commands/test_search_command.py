@@ -15,6 +15,7 @@ import numpy as np
 import pipelines
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import redraft
 from redraft.cli import main
@@ -407,6 +408,28 @@ def test_a_folder_with_another_search_is_refused(folder, tmp_path, loaded, capsy
     (tmp_path / "search.json").write_text("{")
     assert main(arguments(folder, tmp_path, "--prompt", "a", budget=12)) == 2
     assert "another form" in capsys.readouterr().err
+
+
+def test_a_folder_knows_a_verifier_s_weights_and_a_model_s_whichever_network_they_are_in(
+    folder, tmp_path, capsys, monkeypatch
+):
+    run = lambda source: main(arguments(source, tmp_path / "out", "--prompt", "a", budget=12))  # noqa: E731
+    assert run(folder) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(looks.Bright.__init__, "__defaults__", (2.0, 0.0))  # as another file behind the same name
+    assert run(folder) == 2
+    assert "holds a search with another verifier behind the same name: choose" in capsys.readouterr().err
+    monkeypatch.setattr(looks.Bright.__init__, "__defaults__", (1.0, 0.0))
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    whole = path.read_bytes()
+    try:
+        weights = load_file(path)
+        weights["decoder.conv_out.bias"] += 1e-3
+        save_file(weights, path, {"format": "pt"})
+        assert run(folder) == 2
+    finally:
+        path.write_bytes(whole)
+    assert "holds a search with another model or other arguments of its call" in capsys.readouterr().err
 
 
 def test_models_without_a_schedule_and_prompts_that_are_no_classes_are_refused(tmp_path, monkeypatch, capsys):

@@ -1,8 +1,11 @@
 """Checkpoints: whole or refused."""
 
 import json
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +17,7 @@ from redraft.core import checkpoint as module
 from redraft.core.checkpoint import Checkpoint
 from redraft.models.critic import HeadCritic
 from redraft.tasks.markov import Markov
+from redraft.verifiers import Batched, WeightedSum
 
 QUICK = Sequential(steps_per_region=2)
 GIVEN = [0, 2, 4]
@@ -224,6 +228,113 @@ class Sum:
 
 def mean(samples, problems):
     return samples.double().flatten(1).mean(1)
+
+
+class Weighing:
+    """A verifier that is no dataclass, with a network and settings."""
+
+    def __init__(self, weight, words=("good",)):
+        self.net, self.words = torch.nn.Linear(2, 1, bias=False), words
+        self.net.weight.data = torch.tensor([[1.0, weight]])
+
+    def __call__(self, samples, problems):
+        return self.net(samples.float()).detach().flatten(1).sum(1)
+
+
+def times(factor):
+    return lambda samples, problems: factor * samples.flatten(1).sum(1)
+
+
+def weighed(weights, samples, problems):
+    return (weights * samples).flatten(1).sum(1)
+
+
+VERIFIERS = {
+    "networks": (lambda: Weighing(1.0), Weighing(1.0 + 1e-6)),
+    "settings that are no numbers": (lambda: Weighing(1.0), Weighing(1.0, ("bad",))),
+    "closures": (lambda: times(1.0), times(2.0)),
+    "partials": (
+        lambda: partial(weighed, torch.tensor([1.0, 2.0])),
+        partial(weighed, torch.tensor([1.0, 3.0])),
+    ),
+    "sums": (lambda: WeightedSum({"a": (times(1.0), 1.0)}), WeightedSum({"a": (times(1.0), 2.0)})),
+    "batched": (lambda: Batched(times(1.0), size=2), Batched(times(2.0), size=2)),
+}
+
+
+@pytest.mark.parametrize("kind", VERIFIERS)
+def test_a_verifier_is_known_by_all_that_it_holds(tmp_path, kind):
+    make, other = VERIFIERS[kind]
+
+    def run(verifier):
+        how = BestOfN(3, sampler=Parallel(2))
+        return redraft.run(how, Toy(), toy_problems(GIVEN), verifier=verifier, checkpoint=tmp_path)
+
+    first = run(make())
+    assert torch.equal(run(make()).samples, first.samples)  # made anew
+    with pytest.raises(RedraftError, match=r"is from a run with other settings \(verifier\): delete it"):
+        run(other)
+
+
+def test_a_verifier_without_content_is_refused_unless_it_says_its_mark(tmp_path):
+    def run(**settings):
+        return redraft.run(BestOfN(2, sampler=Parallel(2)), Toy(), toy_problems(GIVEN), verifier=locked, **settings)
+
+    locked = Weighing(1.0)
+    locked.lock = threading.Lock()
+    run()
+    with pytest.raises(
+        RedraftError, match="the verifier holds a _thread.lock, .*: give it an attribute `mark`, a text"
+    ):
+        run(checkpoint=tmp_path)
+    locked.mark = "weighing by 1"
+    run(checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("place", ["cond", "facts"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(["a cat"] * 3, ["a cat", "a dog", "a cat"]), ([np.zeros(3)] * 3, [np.zeros(3)] * 2 + [np.ones(3)])],
+    ids=["texts", "arrays"],
+)
+def test_problems_are_known_by_all_that_they_hold(tmp_path, place, one, other):
+    def run(values):
+        problems = replace(toy_problems(GIVEN), **{place: {"about": values}})
+        return redraft.run(method(), Toy(), problems, checkpoint=tmp_path)
+
+    first = run(one)
+    assert torch.equal(run([*one]).samples, first.samples)
+    with pytest.raises(RedraftError, match=r"other settings \(given\)"):
+        run(other)
+
+
+def test_a_method_is_known_by_what_its_words_do_not_say(tmp_path):
+    @dataclass(frozen=True)
+    class Own:
+        table: torch.Tensor
+        inner: IPR = method()
+
+        def __getattr__(self, name):
+            return getattr(object.__getattribute__(self, "inner"), name)
+
+    tables = [torch.zeros(5000), torch.zeros(5000)]
+    tables[1][2500] = 1
+    redraft.run(Own(tables[0]), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
+    with pytest.raises(RedraftError, match=r"other settings \(parts\)"):
+        redraft.run(Own(tables[1]), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
+
+
+def test_a_model_of_ones_own_is_known_by_its_network(tmp_path):
+    def run(weight):
+        model = Toy()
+        model.net = torch.nn.Linear(1, 1, bias=False)
+        model.net.weight.data.fill_(weight)
+        return redraft.run(method(), model, toy_problems(GIVEN), checkpoint=tmp_path)
+
+    run(1.0)
+    run(1.0)
+    with pytest.raises(RedraftError, match=r"other settings \(mark\)"):
+        run(1.0 + 1e-6)
 
 
 @pytest.mark.parametrize("other", [Sum(-1.0), mean])

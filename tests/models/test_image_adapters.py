@@ -134,6 +134,20 @@ def test_an_option_is_checked_and_passed_on(folder):
         redraft.load_model(str(folder), aestetic=1.0)
 
 
+def test_every_network_and_setting_is_in_the_mark(folder, monkeypatch):
+    def loaded(**options):
+        return redraft.load_model(str(folder), device="cpu", **options)
+
+    parts, found = [], hub._amused_parts
+    monkeypatch.setattr(hub, "_amused_parts", lambda *given: parts.append(found(*given)) or parts[-1])
+    marks = {loaded().mark, loaded().mark, loaded(crop=(8, 0)).mark, loaded(dtype="bfloat16").mark}
+    for place in range(3):  # network, decoder of codes, encoder of texts
+        one = loaded()
+        [weight for weight in parts[-1][place].parameters() if weight.ndim > 1][0].data.view(-1)[-1] += 1e-3
+        marks.add(one.mark)
+    assert len(marks) == 6
+
+
 def test_half_precision_leaves_the_decoder_whole(folder, tmp_path):
     """As the pipeline does, where the decoder's configuration says that it overflows."""
     shutil.copytree(folder, tmp_path / "amused")

@@ -302,12 +302,12 @@ def test_a_budget_is_a_ceiling_under_guidance():
         redraft.run(method, model, problems, verifier=verifier, budget=redraft.Budget(nfe=5), progress=False)
 
 
-def test_the_digest_tells_options_and_schedulers_apart():
+def test_the_mark_tells_options_and_schedulers_apart():
     pipeline, example = made(pipelines.stable_diffusion), embeddings(0, *PLAIN)
     models = [redraft.load_model(pipeline, example=example, guidance_scale=scale) for scale in (3.0, 4.0)]
     models.append(solved("euler"))
-    assert len({model.digest for model in models}) == 3
-    assert solved("euler").digest == models[2].digest
+    assert len({model.mark for model in models}) == 3
+    assert solved("euler").mark == models[2].mark
 
 
 def test_pictures_are_decoded_only_where_someone_looks(monkeypatch):

@@ -152,7 +152,7 @@ def test_guidance_is_of_three_channels_and_against_no_class(tmp_path):
     found = (guided.predict(state).clean - state.x) / state.t[:, :, None, None, None]
     torch.testing.assert_close(found, mixed, atol=1e-4, rtol=1e-4)
     assert (plain.nfe_per_row, guided.nfe_per_row) == (1, 2)
-    assert plain.digest != guided.digest
+    assert plain.mark != guided.mark
     all_four = model(tmp_path, guidance_scale=2.5, guided_channels=4).predict(state).clean
     assert not torch.allclose(all_four[:, :, 3], guided.predict(state).clean[:, :, 3])
 

@@ -197,12 +197,12 @@ def test_mdlm_with_a_time_input_and_blocks_of_nothing_are_refused():
         made("llada2", block=0)
 
 
-def test_different_weights_have_different_digests():
+def test_different_weights_have_different_marks():
     one, other = made("llada"), networks.Llada()
-    assert one.digest == made("llada").digest
+    assert one.mark == made("llada").mark
     with torch.no_grad():
         other.head.bias += 1e-4
-    assert text.llada(other).digest != one.digest
+    assert text.llada(other).mark != one.mark
 
 
 @pytest.mark.parametrize("name", ["llada", "dream", "llada2", "mdlm"])

@@ -1,11 +1,11 @@
 """Each published sampler beside a short transcription of its formula: token for token, or its law in many rows.
 
-from dataclasses import replace
 The transcriptions go over whole sequences of x (B, R), in the order of the papers' pseudo-code or of the released code,
 with every default of theirs. `docs/samplers.md` says which is which. Laws are compared step by step: the shares of rows
 in which a position goes from one token or mask to another, in standard errors of the difference.
 """
 
+from dataclasses import replace
 from math import ceil, floor
 
 import pytest

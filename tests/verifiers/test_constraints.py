@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from redraft import RedraftError
+from redraft.core.content import content
 from redraft.core.registry import VERIFIERS
 from redraft.core.task import Problems
 from redraft.models import characters
 from redraft.models.reference import Reference
 from redraft.tasks.boards import UNITS
+from redraft.tasks.class_digits import ClassDigits
 from redraft.tasks.markov import Markov
 from redraft.tasks.python import Python
 from redraft.tasks.sudoku import Sudoku
@@ -173,3 +175,19 @@ def test_a_metric_without_a_number_is_an_error_unless_there_is_a_floor():
 def test_every_shipped_verifier_can_be_imported():
     assert all(callable(VERIFIERS[name]) for name in VERIFIERS)
     assert {"violations", "parses", "likelihood", "toxicity", "perplexity", "mean-rank"} <= set(VERIFIERS)
+
+
+def test_judges_and_readers_are_known_by_their_files(tmp_path):
+    """In a folder of one name there may be others at the next start."""
+    for make in (
+        lambda: Python(reference=str(tmp_path)),
+        lambda: ClassDigits(judges=str(tmp_path)),
+        lambda: Sudoku(reader=str(tmp_path)),
+    ):
+        (tmp_path / "model.safetensors").write_bytes(b"one")
+        one = content(Metric(make(), "violations"))
+        assert content(Metric(make(), "violations")) == one
+        (tmp_path / "model.safetensors").write_bytes(b"two")
+        assert content(Metric(make(), "violations")) != one
+    assert content(Metric(Python(), "nll")) != content(Metric(Python(line_kind="raise"), "nll"))
+    assert content(Metric(Python(reference="nowhere"), "nll")) != content(Metric(Python(), "nll"))

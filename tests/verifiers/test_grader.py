@@ -346,6 +346,19 @@ def test_aspects_of_ones_own():
 # ---- the cache and the bill
 
 
+def test_a_grader_is_known_by_what_it_asks_and_not_by_what_it_heard(tmp_path):
+    pictures, problems = asked(2)
+    with endpoint(honest) as server:
+        verifier = made(server, cache=tmp_path / "grades.jsonl")
+        before = verifier.mark
+        verifier(pictures, problems)
+        assert verifier.mark == before == made(server, threads=2, key="other").mark
+        others = [{"aspects": {"quality": "sharp"}}, {"options": {"temperature": 0}}, {"encoding": "jpeg"}]
+        marks = [before, *(made(server, **settings).mark for settings in others)]
+        marks.append(Grader("another-model", server.url, key="secret").mark)
+    assert len(set(marks)) == 5
+
+
 def test_nothing_is_asked_twice_in_a_call_between_calls_or_between_runs(tmp_path):
     pictures, problems = asked(4)
     twice = torch.cat([pictures, pictures])

@@ -705,9 +705,9 @@ def test_agreement_is_the_cosine_to_the_picture_that_the_problem_comes_with():
 
 
 class Painter(Toy):
-    """Its values are pictures of 6 x 2 pixels."""
+    """Its values are pictures of 6 x 2 pixels; it counts, which its mark leaves out."""
 
-    nfe_per_row = 2
+    nfe_per_row, mark = 2, "painter"
 
     def decode(self, x):
         return x[:, None].expand(-1, 3, -1, -1)

@@ -11,6 +11,7 @@ from texts import FIRST, WORDS, decode, gpt2, roberta, tokenizer
 
 from redraft import RedraftError
 from redraft.core import errors
+from redraft.core.content import content
 from redraft.core.task import Problems
 from redraft.verifiers import Batched, Classifier, Perplexity, VerifierError, text
 from redraft.verifiers.text import EMPTY, toxicity
@@ -50,6 +51,24 @@ TEXTS = ("the dog is good", "bad", "the cat is not very bad", "a dog")
 def by_hand(net, words):
     """Logits of one text, without padding."""
     return net(input_ids=torch.tensor([[WORDS.index(word) for word in words.split()]])).logits[0].double()
+
+
+def test_a_classifier_is_known_by_its_weights_its_label_and_its_words(classifier, tmp_path):
+    path, _ = classifier
+    one = Classifier(path, 0, decode, device="cpu")
+    before = content(one)
+    one(*samples(*TEXTS))  # which sets how its tokenizer cuts and fills up
+    again = Classifier(path, 0, decode, device="cpu", rows=one.rows)
+    assert content(one) == before == content(again)
+    roberta(tmp_path / "moved")
+    moved = Classifier(str(tmp_path / "moved"), 0, decode, device="cpu")
+    assert content(moved) == before  # equal weights elsewhere
+    moved._net.classifier.out_proj.bias.data[-1] += 1e-4
+    others = [
+        Classifier(path, 1, decode, device="cpu"),
+        Classifier(path, 0, lambda x: ["a dog"] * len(x), device="cpu"),
+    ]
+    assert len({before, content(moved), *map(content, others)}) == 4
 
 
 @pytest.mark.parametrize("label", [0, 1, "neutral", "Toxic"])

@@ -22,7 +22,7 @@ import redraft
 from redraft.bench.experiment import Cell, made
 from redraft.bench.plain import canonical
 from redraft.core.batched import Batched
-from redraft.core.result import Result
+from redraft.core.result import Result, weights_of
 from redraft.core.state import Draft
 from redraft.core.task import Problems
 from redraft.methods.best_of_n import BestOfN
@@ -168,7 +168,7 @@ def _outcome(cell: Cell, model: Any, result: Result, verifier: Any, drafts: list
     settings: dict[str, Any] = {
         "job": cell.job,
         "versions": versions(),
-        "weights": {model.name: getattr(model, "digest", None)},
+        "weights": {model.name: weights_of(model)},
     }
     columns = {name: trace[name] for name in trace if name != "seconds"}
     settings["truths"] = sorted(name for name, column in columns.items() if column.dtype == torch.bool)

@@ -16,7 +16,6 @@ report; sets.parquet has what the report measured of sets of samples.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +32,8 @@ from redraft.bench.cell import Outcome, packed, versions
 from redraft.bench.experiment import Cell, Experiment, Spec
 from redraft.core.errors import RedraftError, said
 from redraft.core.files import prepare, write
-from redraft.models.weights import SHIPPED, digest
+from redraft.models.hub import is_hub_folder
+from redraft.models.weights import SHIPPED, digest, digest_of_all
 
 NAMES: dict[str, Callable[[Cell], str]] = {
     "cell": lambda cell: cell.id,
@@ -109,7 +109,7 @@ class Store:
             RedraftError: it holds another experiment, or was begun with other versions and `force` is false.
         """
         now: dict[str, Any] = {"name": experiment.name, "size": size, "source": experiment.plain(), "changes": []}
-        now |= {"versions": versions(), "weights": weights(experiment.model) | files(experiment)}
+        now |= {"versions": versions(), "weights": weights(experiment.model) | sources(experiment)}
         path = prepare(self.folder) / "experiment.json"
         if path.exists():
             before = self.about()
@@ -209,31 +209,25 @@ class Store:
 
 
 def weights(models: Sequence[Spec]) -> dict[str, str | None]:
-    """Twelve hexadecimal digits of each model's weights, and of each of its critics', that lie in a folder of ours."""
+    """Twelve hexadecimal digits of each model's weights that lie on this machine, and of each of its critics'."""
     found: dict[str, str | None] = {}
     for name in (spec.name for spec in models):
-        folder = Path(name) if Path(name).is_dir() else SHIPPED / name
-        found[name] = digest(folder) if (folder / "model.safetensors").exists() else None
+        folder = Path(name) if Path(name).exists() else SHIPPED / name
+        ours = (folder / "model.safetensors").exists() and not is_hub_folder(folder)
+        found[name] = digest(folder) if ours else digest_of_all(folder) if folder.exists() else None
         critics = sorted(folder.glob("critics/*/model.safetensors"))
         found |= {f"{name}/{path.parent.name}": digest(path.parent) for path in critics}
     return found
 
 
-def files(experiment: Experiment) -> dict[str, str]:
-    """Twelve hexadecimal digits of each file, or of the weights in each folder, that settings name: prompts, verifiers.
-
-    Those of models are told by `weights`.
-    """
-    specs = [experiment.task.plain(), *([experiment.verifier.plain()] if experiment.verifier else [])]
-    values = (value for spec in (*specs, *experiment.looks.values()) for value in spec.values())
-    named = [Path(value) for value in values if isinstance(value, str)]
-    paths = [path / "model.safetensors" if path.is_dir() else path for path in named]
-    return {str(given): _digest(path) for given, path in zip(named, paths, strict=True) if path.is_file()}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+def sources(experiment: Experiment) -> dict[str, str | None]:
+    """Likewise of the files and folders that settings of the task and of verifiers name: prompts, weights."""
+    own = [entry.get("verifier") for entry in experiment.methods.values() if isinstance(entry, dict)]
+    specs = [experiment.task, *([experiment.verifier] if experiment.verifier else [])]
+    given = [*(spec.plain() for spec in specs), *experiment.looks.values(), *own]
+    values = [value for settings in given if isinstance(settings, dict) for value in settings.values()]
+    paths = [Path(value) for value in values if isinstance(value, str)]
+    return {str(path): digest_of_all(path) for path in paths if path.exists()}
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -18,6 +18,7 @@ import torch
 import redraft
 from redraft.commands.sized import cost, plan
 from redraft.core.batched import Batched
+from redraft.core.content import content, marked
 from redraft.core.errors import RedraftError, require, unknown
 from redraft.core.files import prepare, write
 from redraft.core.registry import VERIFIERS
@@ -40,7 +41,7 @@ OF_RANDOM_STEPS = ("beam", "svdd", "fk")
 """Methods whose walks part on their way, for which the pipeline's own solver, which draws nothing, will not do."""
 
 CALL = ("dtype", "guidance_scale", "negative_prompt", "height", "width")
-"""Settings of the model and of its call, which its digest tells apart but does not name."""
+"""Settings of the model and of its call, which its mark tells apart but does not name."""
 
 
 @dataclass(frozen=True)
@@ -259,12 +260,17 @@ class Shown:
         """Whatever the verifier has."""
         return getattr(self.verifier, name)
 
+    @property
+    def mark(self) -> str:
+        """That of the verifier: what it was shown changes no score."""
+        return content(self.verifier)
+
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:
         """Scores (B,)."""
         scores: Tensor = self.verifier(samples, problems)
         for sample, problem, score in zip(samples, problems.ids.tolist(), scores.tolist(), strict=True):
-            content = sample.detach().cpu().float().contiguous().numpy().tobytes()
-            digest, seen = hashlib.sha256(content).hexdigest()[:16], self.seen.setdefault(problem, set())
+            numbers = sample.detach().cpu().float().contiguous().numpy().tobytes()
+            digest, seen = hashlib.sha256(numbers).hexdigest()[:16], self.seen.setdefault(problem, set())
             if digest not in seen:
                 name = f"{len(seen)}_{problem}_{digest}_{score:.6g}.png"
                 write(self.folder / name, png(pixels(small(sample)), colours=None))
@@ -321,6 +327,7 @@ class Hunt:
             "verifier": self.command.verifier,
             "held_out": self.command.held_out,
             "verifier_options": _options(self.command.verifier_options, self.verifiers),
+            "verifier_marks": {name: marked(f"verifier {name!r}", each) for name, each in self.verifiers.items()},
             "n_images": self.command.n_images,
             "steps": self.command.steps,
             "stochasticity": self.sampler.stochasticity,
@@ -482,13 +489,14 @@ class Hunt:
 def differing(mine: dict[str, Any], there: dict[str, Any]) -> str | None:
     """What sets two searches apart, by their settings; None if nothing does.
 
-    The digest of the weights covers the arguments of the model's call, so the one that differs is looked for then.
+    The mark of the weights covers the arguments of the model's call, so the one that differs is looked for then.
     """
     names = [name for name in mine if name not in CALL and there.get(name) != mine[name]]
     if "weights" in names and "model" not in names:
         names = [*(name for name in CALL if there.get(name) != mine.get(name)), *names]
     found = next(iter(names), None)
-    return "model or other arguments of its call" if found == "weights" else found
+    words = {"weights": "model or other arguments of its call", "verifier_marks": "verifier behind the same name"}
+    return words.get(found, found) if found else None
 
 
 def last(trace: Trace, problem: int) -> dict[str, float]:

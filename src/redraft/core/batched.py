@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from redraft.core.content import content
 from redraft.core.errors import RedraftError, said
 from redraft.core.memory import out_of_memory, release
 from redraft.core.task import Problems, check_paired
@@ -83,6 +84,11 @@ class Batched:
                 f"the verifier gives no blame: {type(self.verifier).__name__} has no method of that name"
             )
         return self._asked(self.verifier.blame, samples, problems, problems.frozen.shape[1:])  # type: ignore[attr-defined]
+
+    @property
+    def mark(self) -> str:
+        """That of the verifier: how it is called changes no score."""
+        return content(self.verifier)
 
     def distinct(self, samples: Tensor, problem: Tensor) -> tuple[Tensor, Tensor]:
         """The rows (U,) that are the first of their sample and `problem` (B,), and which of these each row is (B,).

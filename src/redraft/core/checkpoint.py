@@ -109,5 +109,17 @@ class Checkpoint:
         except Exception as error:
             raise RedraftError(f"{self.path} is damaged; delete it to start over: {error}") from error
         if fingerprint != self.fingerprint:
-            raise RedraftError(f"{self.path} is from a run with other settings: delete it or choose another folder")
+            other = _differing(json.loads(self.fingerprint), fingerprint)
+            raise RedraftError(
+                f"{self.path} is from a run with other settings ({other}): delete it or choose another folder"
+            )
         return saved
+
+
+def _differing(mine: dict[str, Any], there: str) -> str:
+    """Names of what sets two fingerprints apart."""
+    try:
+        other = dict(json.loads(there))
+    except (ValueError, TypeError):
+        other = {}
+    return ", ".join(name for name in mine if name not in other or other[name] != mine[name])

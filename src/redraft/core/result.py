@@ -108,7 +108,7 @@ def settings_of(method: Any, model: Model, budget: Budget, seed: int) -> dict[st
     return {
         "method": described(method),
         "model": model.name,
-        "weights": getattr(model, "digest", None),
+        "weights": weights_of(model),
         "budget": asdict(budget),
         "seed": seed,
         "versions": {
@@ -117,6 +117,15 @@ def settings_of(method: Any, model: Model, budget: Budget, seed: int) -> dict[st
             "python": platform.python_version(),
         },
     }
+
+
+def weights_of(model: Model) -> str | None:
+    """What tells a model from others of its name: its `digest`, or else its `mark`; None if it has neither."""
+    try:
+        found: str | None = getattr(model, "digest", None) or getattr(model, "mark", None)
+    except RedraftError:  # something in it has no content
+        return None
+    return found
 
 
 def described(value: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from redraft.core.batched import Batched
 from redraft.core.checkpoint import Checkpoint
+from redraft.core.content import content, marked
 from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.distinct import warn_of_copies
 from redraft.core.errors import RedraftError, shown
@@ -30,7 +31,6 @@ from redraft.core.trace import OWN, Trace
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]
-PLAIN = (int, float, str)
 
 
 def run(
@@ -137,20 +137,16 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
 
 
 def _named(verifier: Scores | None) -> str:
-    """What tells a verifier from others in any process: its name, its code, a frozen dataclass's plain settings."""
+    """What tells a verifier from others: its name, and the mark of all that it holds."""
     inner = verifier.verifier if isinstance(verifier, Batched) else verifier
-    name = getattr(inner, "__qualname__", type(inner).__qualname__)
-    frozen = is_dataclass(inner) and inner.__dataclass_params__.frozen
-    plain = {k: v for k, v in vars(inner).items() if isinstance(v, PLAIN)} if frozen else {}
-    code = getattr(inner, "__code__", None)
-    if code is None:
-        return f"{name} {plain}"
-    said = [code.co_code.hex(), code.co_names, [c for c in code.co_consts if isinstance(c, PLAIN)]]
-    return f"{name} {hashlib.sha256(repr(said).encode()).hexdigest()[:12]}"
+    return f"{getattr(inner, '__qualname__', type(inner).__qualname__)} {marked('the verifier', inner)}"
 
 
-def _tensors(cond: dict[str, Any]) -> list[Tensor]:
-    return [cond[name] for name in sorted(cond) if isinstance(cond[name], Tensor)]
+def _mark(model: Model) -> str:
+    """What tells a model from others: its own `mark`, or else its `digest` and its network."""
+    own = hasattr(type(model), "mark")
+    held = model if own else [getattr(model, name, None) for name in ("mark", "digest", "net")]
+    return marked(f"the model {model.name!r}", held)
 
 
 def _matches(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
@@ -171,13 +167,6 @@ def _columns(found: dict[str, Tensor], rows: int, taken: Sequence[str], by: str)
 def _one_call(model: Model, draft: Draft) -> Tensor:
     """What a draft is taken to ask of a verifier by a method that does not say."""
     return torch.ones(len(draft), dtype=torch.int64)
-
-
-def _digest(*tensors: Tensor) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 @dataclass
@@ -207,15 +196,21 @@ class _Session:
     ledger: Ledger = field(init=False)
     paid: Ledger = field(init=False)
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that the outcome depends on besides the problems, as JSON values, looked through once."""
+        return settings_of(self.method, self.model, self.budget, self.seed)
+
     def fingerprint(self, start: Tensor | None) -> dict[str, Any]:
         """What must be equal for a checkpoint to be this run's."""
-        settings = settings_of(self.method, self.model, self.budget, self.seed)
-        return settings | {
+        given = [self.problems.frozen, self.problems.state().x, self.problems.cond, self.problems.facts]
+        return self.settings | {
             "problems": self.problems.ids.tolist(),
-            "given": _digest(self.problems.frozen, self.problems.state().x, *_tensors(self.problems.cond)),
-            "start": None if start is None else _digest(self.model.encode(start)),
+            "given": marked("the problems", given),
+            "start": None if start is None else content(self.model.encode(start)),
             "verifier": _named(self.verifier),
-            "mark": getattr(self.model, "mark", None),
+            "parts": marked("the method", self.method),
+            "mark": _mark(self.model),
         }
 
     def begin(self, start: Tensor | None, store: Checkpoint | None) -> None:
@@ -349,7 +344,7 @@ class _Session:
             trace=self.trace,
             candidates=self.candidates,
             ledger=self.ledger,
-            settings=settings_of(self.method, self.model, self.budget, self.seed),
+            settings=self.settings,
             seconds=self.seconds,
             interrupted=self.interrupted,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from redraft.core.content import content
 from redraft.core.errors import RedraftError
 from redraft.core.state import Prediction, State, expand
 from redraft.models.nets.digit import DigitNet
@@ -45,6 +46,11 @@ class DigitsModel:
     def load(cls, folder: Path, device: str | None = None, compile: bool = False) -> DigitsModel:
         """The model in a folder that `redraft train digits` wrote; it is too small for `compile` to help."""
         return cls(load_network(DigitNet, folder).to(pick_device(device)), folder.name, digest(folder))
+
+    @property
+    def mark(self) -> str:
+        """Tells weights and guidance apart."""
+        return content(self.net, self.scale)
 
     @property
     def shape(self) -> tuple[int, ...]:

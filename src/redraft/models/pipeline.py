@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from redraft.core.content import content, marked
 from redraft.core.errors import RedraftError, pickled, require, said, unknown
 from redraft.core.memory import Fitting
 from redraft.core.state import Prediction, State, expand
 from redraft.models import probe
 from redraft.models.schedule import Schedule, schedule_of
-from redraft.models.weights import fingerprint
 from redraft.processes.flow import RectifiedFlow
 from redraft.processes.vp import VariancePreserving, noise_in, signal
 
@@ -69,12 +69,14 @@ class PipelineModel:
         """The denoiser."""
         return probe.denoisers(self.pipeline)[0]
 
-    @cached_property
-    def digest(self) -> str:
-        """Tells the weights, the call's options and the schedulers apart."""
-        scheduler = self.pipeline.scheduler
-        walked = type(scheduler).__name__, sorted(scheduler.config.items())
-        return fingerprint(self.net, sorted(self.options.items()), *walked)
+    @property
+    def mark(self) -> str:
+        """Tells apart all that pictures follow from, as it is now.
+
+        That is every network of the pipeline with its adapters, their scales and their weights, fused or not, the
+        tokenizers, the scheduler's class and configuration, and the options of the call.
+        """
+        return content(probe.held(self.pipeline), self.options)
 
     @cached_property
     def kind(self) -> str:
@@ -362,6 +364,8 @@ def adapt(
     if device is not None:
         with probe.attributes(pipeline, **dict.fromkeys(probe.encoders(pipeline) if offload else ())):
             pipeline.to(device)
+    for option, value in options.items():
+        marked(f"option {option!r}", value, "leave it out, as a run's randomness follows from its seed")
     for net in probe.denoisers(pipeline):
         net.eval()
         if compile:

@@ -143,6 +143,17 @@ def encoders(pipeline: Any) -> dict[str, nn.Module]:
     return {name: part for name, part in parts if name.startswith("text_encoder") and isinstance(part, nn.Module)}
 
 
+def held(pipeline: Any) -> list[Any]:
+    """All that a call's outcome follows from besides its arguments: its parts, its settings and its scheduler's state.
+
+    Private attributes are what the last call left.
+    """
+    parts = {name: part for name, part in vars(pipeline).items() if not name.startswith("_")}
+    settings = {name: value for name, value in pipeline.config.items() if not name.startswith("_")}
+    changed = [vars(pipeline.scheduler).get(name) for name in ("_shift", "alphas_cumprod")]  # whatever was configured
+    return [type(pipeline).__name__, parts, settings, changed]
+
+
 def device_of(net: nn.Module) -> torch.device:
     """Where a network's weights are."""
     return next(net.parameters()).device

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from redraft.core.content import content
 from redraft.core.state import Prediction, State, expand
 from redraft.models.nets.board import BoardNet
 from redraft.models.weights import digest, load_network, pick_device
@@ -43,6 +44,11 @@ class SudokuModel:
         if compile:
             model.forward = torch.compile(net, dynamic=True)
         return model
+
+    @property
+    def mark(self) -> str:
+        """Tells weights and graph apart."""
+        return content(self.net, self.graph)
 
     def predict(self, state: State) -> Prediction:
         """One network evaluation for each row; uncertainty is the predicted RMS error of a cell's clean values."""

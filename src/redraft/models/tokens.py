@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from redraft.core.content import content
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.state import Prediction, State
-from redraft.models.weights import fingerprint
 from redraft.processes.categorical import likeliest
 from redraft.processes.mask import MaskDiffusion
 
@@ -88,7 +88,7 @@ class TokenModel:
         null: the state without its condition, for guidance.
         graph: which tokens depend on one another (R, R), or None.
         net: the module, to find the device.
-        digest: tells the weights apart, and the adapter's own settings.
+        digest: of the weights' file, where there is one of ours; `mark` tells all models apart.
         nfe_per_row: network evaluations that one row takes, 2 under guidance.
         plain: the network without guidance, where `forward` is with it: one pass gives a critic its features.
         log_likelihood: of samples (B, R), nats (B,), where it is known.
@@ -123,9 +123,8 @@ class TokenModel:
 
     @property
     def mark(self) -> str:
-        """Tells apart all that samples follow from: the weights, how they are read, and the critics'."""
-        critics = {name: fingerprint(c) if isinstance(c, nn.Module) else repr(c) for name, c in self.critics.items()}
-        return f"{self.digest} {self.convention} {critics}"
+        """Tells apart all that samples follow from, as it is now: the network and what calls it, critics, the codec."""
+        return content({name: value for name, value in vars(self).items() if name != "name"})
 
     @property
     def process(self) -> MaskDiffusion:

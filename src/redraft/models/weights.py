@@ -63,13 +63,20 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
-def fingerprint(net: nn.Module, *settings: Any) -> str:
-    """Twelve hexadecimal digits that tell weights and settings apart, from up to 64 numbers of every tensor."""
-    mark = hashlib.sha256(repr(settings).encode() if settings else b"")
-    for name, value in net.state_dict().items():
-        some = value.flatten()[:: max(1, value.numel() // 64)][:64]
-        mark.update(f"{name} {tuple(value.shape)} {some.double().tolist()}".encode())
+def digest_of_all(path: Path) -> str:
+    """Twelve hexadecimal digits that tell a file apart, or all files of a folder that are not hidden."""
+    mark, files = hashlib.sha256(), sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files or [path]:
+        name = file.relative_to(path)
+        if not any(part.startswith(".") for part in name.parts):
+            with file.open("rb") as stream:
+                mark.update(f"{name.as_posix()} {hashlib.file_digest(stream, 'sha256').hexdigest()} ".encode())
     return mark.hexdigest()[:12]
+
+
+def digest_at(place: str | None) -> str | None:
+    """What `digest_of_all` says of the place, if there is something; else its name."""
+    return digest_of_all(Path(place)) if place and Path(place).exists() else place
 
 
 def pick_device(device: str | None) -> torch.device:

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from redraft.core.content import content
 from redraft.core.errors import unknown
 from redraft.core.task import Problems, check_n, check_samples, origin
+from redraft.models.weights import digest_at
 from redraft.tasks.digits import load_digits
 from redraft.tasks.judges import features, load_judge, logits
 
@@ -32,6 +34,11 @@ class ClassDigits:
     mnist: str | None = None
     judges: str | None = None
     name = "digits"
+
+    @property
+    def mark(self) -> str:
+        """Tells pictures and judges apart by the files."""
+        return content(digest_at(self.mnist), digest_at(self.judges))
 
     def problems(self, n: int, seed: int = 0, split: str = "test") -> Problems:
         """`n` wanted digits, `cond["label"]` (P,), each as often as the others in every ten.

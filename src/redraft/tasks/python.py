@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from redraft.core.content import content
 from redraft.core.errors import RedraftError, require, unknown
 from redraft.core.task import Problems, check_n, check_samples, origin
 from redraft.models.characters import LENGTH, MASK, PAD, VOCABULARY, decode, encode
+from redraft.models.weights import digest_at
 
 SHORTEST = 8
 SPLITS = {"train": 0, "test": 1}
@@ -141,6 +143,11 @@ class Python:
         """Reject an unknown kind of line."""
         if self.line_kind is not None and self.line_kind not in LINE_KINDS:
             raise unknown("kind of line", self.line_kind, LINE_KINDS)
+
+    @property
+    def mark(self) -> str:
+        """Tells the reference apart by its files, and the kind of line."""
+        return content(digest_at(self.reference), self.line_kind)
 
     def problems(self, n: int, seed: int = 0, split: str = "test", kind: str = "unconditional") -> Problems:
         """`n` problems; number i follows from (seed, split, kind, i) alone.

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from redraft.core.content import content
 from redraft.core.errors import unknown
 from redraft.core.task import Problems, check_n, check_samples, origin
+from redraft.models.weights import digest_at
 from redraft.tasks.boards import conflicts, corruption, dig, random_board, violations
 from redraft.tasks.glyphs import glyphs, load_reader
 
@@ -31,6 +33,11 @@ class Sudoku:
     mnist: str | None = None
     reader: str | None = None
     name = "sudoku"
+
+    @property
+    def mark(self) -> str:
+        """Tells pictures and reader apart by the files."""
+        return content(digest_at(self.mnist), digest_at(self.reader))
 
     def problems(
         self, n: int, seed: int = 0, split: str = "test", difficulty: str = "hard", swaps: int = 5

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from redraft.core.content import content
 from redraft.core.errors import RedraftError, pickled, require, said
 from redraft.core.task import Problems
 from redraft.core.verifier import VerifierError
@@ -309,6 +310,11 @@ class Features:
         self.prepare = Preprocess.of(processor("AutoImageProcessor", source, at))
         self.words = _words(self.net, processor("AutoTokenizer", source, at), name) if texts else None
         self._known: dict[str, Tensor] = {}
+
+    @property
+    def mark(self) -> str:
+        """Tells network and preparation apart, whatever texts were read."""
+        return content(self.net, self.prepare, self.words)
 
     @property
     def width(self) -> int:

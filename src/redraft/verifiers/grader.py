@@ -31,6 +31,7 @@ from urllib import request as url_request
 import torch
 from torch import Tensor
 
+from redraft.core.content import content
 from redraft.core.errors import RedraftError, require
 from redraft.core.task import Problems
 from redraft.core.verifier import VerifierError
@@ -142,6 +143,11 @@ class Grader:
             RedraftError: the endpoint cannot be reached, or refuses the key or the request; answers so far are kept.
         """
         return torch.stack(list(self.grades(samples, problems).values())).mean(0)
+
+    @property
+    def mark(self) -> str:
+        """Tells apart what is asked of which language model, not how often it was asked."""
+        return content(self.llm, self.endpoint.base_url, self.aspects, self.encoding, self.options, self.frames)
 
     def grades(self, samples: Tensor, problems: Problems) -> dict[str, Tensor]:
         """Grades (B,) by aspect; raises as the call does."""

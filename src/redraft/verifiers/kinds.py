@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from redraft.core.content import content
 from redraft.core.errors import unknown
 from redraft.core.task import Problems
 from redraft.models.nets.kinds import LineKinds
@@ -35,6 +36,11 @@ class LineKind:
         """Reject a kind that the classifier does not know."""
         if self.kind not in self._kinds():
             raise unknown("kind of line", self.kind, self._kinds())
+
+    @property
+    def mark(self) -> str:
+        """Tells the classifier and the kind apart."""
+        return content(_classifier(self.folder), self.kind)
 
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:
         """Scores (B,), float64, of lines (B, 64)."""

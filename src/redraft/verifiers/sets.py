@@ -246,7 +246,7 @@ class FIDOracle:
     running: Statistics
     rows: int = 64
     blind = True
-    _known: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False)
+    _known: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Reject sets that cannot be compared."""

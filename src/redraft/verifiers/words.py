@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redraft.core.content import content
+
 
 @dataclass
 class Words:
@@ -29,6 +31,11 @@ class Words:
     def __post_init__(self) -> None:
         """Tell the tokenizer which side to cut; special tokens stay."""
         self.tokenizer.truncation_side = {"beginning": "right", "end": "left"}[self.keeps]
+
+    @property
+    def mark(self) -> str:
+        """Tells it from others by all that its words follow from, whoever reads them and whatever was said."""
+        return content(self.tokenizer, self.most, self.keeps)
 
     def __call__(self, texts: Sequence[str], padding: bool | str = True) -> Any:
         """What the network is called with, as tensors."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from redraft.core.errors import RedraftError
 from redraft.core.state import State
 from redraft.models.tokens import Convention, TokenModel
-from redraft.models.weights import fingerprint
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def amused(
 
     return TokenModel(
         name, forward, Convention(config.vocab_size, config.vocab_size - 1), side * side,
-        PictureCodec(pixels, condition), null=null, net=net, digest=fingerprint(net, aesthetic, crop),
+        PictureCodec(pixels, condition), null=null, net=net,
     )  # fmt: skip
 
 
@@ -152,7 +151,7 @@ def halton(
 
     return TokenModel(
         name, forward, Convention(codebook + 1, codebook), side * side,
-        PictureCodec(pixels if decode else None, condition), null=null, net=net, digest=fingerprint(net),
+        PictureCodec(pixels if decode else None, condition), null=null, net=net,
     )  # fmt: skip
 
 

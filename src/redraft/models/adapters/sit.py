@@ -18,12 +18,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from redraft.core.content import content
 from redraft.core.errors import RedraftError, require, unknown
 from redraft.core.memory import Fitting
 from redraft.core.state import Prediction, State, expand
 from redraft.models.hub import pretrained
 from redraft.models.nets.sit import SiT, sizes
-from redraft.models.weights import fingerprint, pick_device, pick_dtype
+from redraft.models.weights import pick_device, pick_dtype
 from redraft.processes.flow import RectifiedFlow
 
 SCALE = 0.18215  # of the autoencoder's latents, so that their variance is about 1
@@ -78,10 +79,10 @@ class SiTModel:
         """Network rows that one row takes: 2 under guidance."""
         return 1 if self.guidance_scale == 1 else 2
 
-    @cached_property
-    def digest(self) -> str:
-        """Tells weights and guidance apart."""
-        return fingerprint(self.net, self.guidance_scale, self.guided_channels)
+    @property
+    def mark(self) -> str:
+        """Tells weights, autoencoder and guidance apart, as they are now."""
+        return content(self.net, self.vae, self.guidance_scale, self.guided_channels, self.classes)
 
     def predict(self, state: State) -> Prediction:
         """One network evaluation for each row, or two under guidance."""

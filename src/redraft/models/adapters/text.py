@@ -26,7 +26,6 @@ from redraft.core.errors import RedraftError
 from redraft.core.state import State
 from redraft.models.adapters.padding import blocks, by_length, hidden_by, pairs, positions
 from redraft.models.tokens import Convention, Forward, TokenModel
-from redraft.models.weights import fingerprint
 
 # They count positions over the tokens that are not padding, from an offset of their own.
 COUNT_THEMSELVES = {"camembert", "data2vec-text", "esm", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}  # fmt: skip # noqa: E501
@@ -281,7 +280,7 @@ def llada2(
         )
         return logits[:, :size], None if shown is None else shown[:, :size]
 
-    return replace(_model(name, net, tokenizer, forward, convention, length, features, block), block=block)
+    return replace(_model(name, net, tokenizer, forward, convention, length, features), block=block)
 
 
 def _model(
@@ -292,12 +291,9 @@ def _model(
     convention: Convention,
     length: int | None,
     features: bool,
-    *settings: Any,
 ) -> TokenModel:
     codec = None if tokenizer is None else TextCodec(tokenizer)
-    return TokenModel(
-        name, forward, convention, length, codec, features=features, net=net, digest=fingerprint(net, *settings)
-    )  # fmt: skip
+    return TokenModel(name, forward, convention, length, codec, features=features, net=net)
 
 
 def _called(net: nn.Module, features: bool, **given: Any) -> tuple[Tensor, Tensor | None]:
