@@ -77,6 +77,11 @@ class UnmaskWalk(Looked):
         """Level (B,) now, or `ahead` steps on, in this block."""
         return self.top * (1 - (self.step % self.per_block + ahead) / self.per_block.double())
 
+    def levels(self, step: Tensor) -> Tensor:
+        """Levels (B, R) after so many steps (B,): the top in blocks that are not begun, 0 in finished ones."""
+        into = (step[:, None] - self.block * self.per_block[:, None]) / self.per_block[:, None].double()
+        return self.top[:, None] * (1 - into.clamp(0, 1))
+
     def unseen(self) -> UnmaskWalk:
         """The walk without a prediction."""
         return replace(self, seen=None, prediction=None, fresh=None)
@@ -169,31 +174,33 @@ class Unmask:
         return self._cost(regions, level, (1.0, 0.0))
 
     def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
-        """The most network rows (B,) of the part of a walk over `regions` (B,) masks from `high` to `low`.
-
-        Of a walk in blocks it is the whole.
-        """
-        return self._cost(regions, 1.0, (1.0, 0.0) if self.block else (high, low))
+        """The most network rows (B,) of the part of a walk over `regions` (B,) masks from `high` to `low`."""
+        cost = self._cost(regions, 1.0, (high, low))
+        if not self._everywhere or low > 0:
+            return cost
+        blocks = self._blocks(regions)
+        again = self._cost_of(blocks, _share(self._per_block(blocks), high), high, (1.0, 0.0))
+        return torch.maximum(cost, (regions > 0) * again)
 
     def _cost(self, regions: Tensor, level: float, part: tuple[float, float]) -> Tensor:
         """Network rows (B,) of the part between two shares of `level` of a walk that begins at `level`."""
         blocks = self._blocks(regions)
-        cost = self._cost_of(blocks, level, part)
+        cost = self._cost_of(blocks, self._per_block(blocks), level, part)
         if self.aligned:  # the first block and the last may be partly given
-            cost = torch.maximum(cost, self._cost_of(blocks + 1, level, part))
+            cost = torch.maximum(cost, self._cost_of(blocks + 1, self._per_block(blocks + 1), level, part))
         return (regions > 0) * cost
 
-    def _cost_of(self, blocks: Tensor, level: float, part: tuple[float, float]) -> Tensor:
-        """The same of walks through so many blocks (B,)."""
-        per_block = self._per_block(blocks)
-        first, last = stretch(per_block, *part)
-        step = torch.arange(int(per_block.max()), device=blocks.device)
+    def _cost_of(self, blocks: Tensor, per_block: Tensor, level: float, part: tuple[float, float]) -> Tensor:
+        """The same of walks through so many blocks (B,) in so many steps each (B,)."""
+        first, last = stretch(blocks * per_block, *part)
+        step = torch.arange(int((blocks * per_block).max()), device=blocks.device)
         taken = (step >= first[:, None]) & (step < last[:, None])
-        before_last = taken & (step < per_block[:, None] - 1)
-        inside = self._inside(level * (1 - step / per_block[:, None].double()))
+        within = step % per_block[:, None]
+        before_last = taken & (within < per_block[:, None] - 1)
+        inside = self._inside(level * (1 - within / per_block[:, None].double()))
         judged = before_last * torch.where(inside, self.rule.passes, self.outside.passes)
         corrected = before_last.sum(1) * (self.corrector.steps if self.corrector else 0)
-        return blocks * (taken.sum(1) + judged.sum(1) + corrected)
+        return taken.sum(1) + judged.sum(1) + corrected
 
     def init(self, model: Model, state: State, streams: Streams) -> UnmaskWalk:
         """The walk at its start; rows without a position above level 0 have arrived."""
@@ -238,8 +245,8 @@ class Unmask:
         return UnmaskWalk.cat(parts)[order]
 
     def level(self, walk: UnmaskWalk) -> Tensor:
-        """Level of noise (B,) that each row has come down to."""
-        return torch.where(walk.done, 0.0, walk.level())
+        """Level of noise (B,) that each row has come down to: of walks in blocks, the share that is to be walked."""
+        return torch.where(walk.done, 0.0, walk.top * (1 - walk.step / walk.steps.clamp_min(1).double()))
 
     def arrived(self, model: Model, state: State) -> UnmaskWalk:
         """The walk at its end, of a clean state whose free positions may be walked again from level 1."""
@@ -248,21 +255,44 @@ class Unmask:
         return replace(walk, state=clean, step=walk.steps, top=torch.ones_like(walk.top))
 
     def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams, at: float = 0.0) -> UnmaskWalk:
-        """The walk noised back up to `level`, or to the next level of its grid above."""
-        if self.block:
-            raise RedraftError("a walk in blocks cannot be taken up on its way: use block=None")
+        """The walk noised back up to `level`, or to the next level of its grid above.
+
+        In blocks, noise comes the way that the walk went, from its last block back: what leads down again then draws
+        from the same conditionals, so that noising and walking are reversible if they are exact. By that the end of a
+        finished sample alone would ever change; so its positions are noised to `level` in every block, and the masks
+        walked again from the left, in a share of the steps. An `aligned` sampler's network does not see later blocks,
+        and could not draw an earlier token given them: there the finished sample, too, is noised from its end.
+        """
+        if self._everywhere and at == 0:
+            return self._noised_everywhere(model, walk, level, streams)
         here = (walk.steps * (1 - at / walk.top) - 1e-6).ceil().long()
-        here = torch.where(walk.settled, torch.maximum(here, walk.step), walk.step)
-        before = self.schedule.kept(walk.top * (1 - here / walk.steps.clamp_min(1)))
+        # rows without a mask are states of `at` wherever they have arrived, a block ahead of it or at their end
+        here = torch.where(walk.settled, torch.maximum(here, walk.step), torch.minimum(here, walk.step))
         step = (walk.steps * (1 - level / walk.top) + 1e-6).floor().long().clamp_min(0)
-        back = replace(walk, step=step, settled=torch.zeros_like(walk.settled))
-        kept = self.schedule.kept(back.level()) / before.clamp_min(1e-12)
-        lost = walk.region & (streams.at(walk.state.origin).uniform(walk.region.shape[1:]) >= kept[:, None])
-        x = walk.state.x.masked_fill(lost, model.process.mask)
-        if not self._revises():
-            back = replace(back, settled=~(walk.region & (x == model.process.mask)).any(1))
-        t = torch.where(back.done, 0.0, back.level())[:, None].to(walk.state.t)
-        back = replace(back, state=walk.state.to(x, torch.where(walk.region, t, walk.state.t)))
+        before, after = (self.schedule.kept(walk.levels(number)) for number in (here, step))
+        return self._noised(model, replace(walk, step=step), after / before.clamp_min(1e-12), streams)
+
+    @property
+    def _everywhere(self) -> bool:
+        """Whether finished samples are noised in all blocks alike."""
+        return self.block is not None and not self.aligned
+
+    def _noised_everywhere(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
+        """A walk from the left through all blocks, whose positions are noised to `level`, in so large a share of it."""
+        blocks = torch.where(walk.region, walk.block + 1, 1).amax(1)
+        per_block, top = _share(self._per_block(blocks), level), torch.full_like(walk.top, level)
+        steps = blocks * per_block * walk.region.any(1)
+        back = replace(walk, top=top, step=torch.zeros_like(steps), steps=steps, per_block=per_block)
+        return self._noised(model, back, self.schedule.kept(top)[:, None], streams)
+
+    def _noised(self, model: Model, walk: UnmaskWalk, kept: Tensor, streams: Streams) -> UnmaskWalk:
+        """A walk that was sent back, with masks where tokens did not survive, as they do with probability `kept`."""
+        lost = walk.region & (streams.at(walk.state.origin).uniform(walk.region.shape[1:]) >= kept)
+        x, t = walk.state.x.masked_fill(lost, model.process.mask), walk.state.t
+        back = replace(walk, state=walk.state.to(x, t), settled=torch.zeros_like(walk.settled))
+        back = self._skipped(model, back)
+        level = back.levels(back.step).masked_fill(back.done[:, None], 0.0).to(t)
+        back = replace(back, state=back.state.to(x, torch.where(walk.region, level, t)))
         return back if self._reuses(model) else back.unseen()
 
     def _advance(self, model: Model, walk: UnmaskWalk, streams: Streams, kind: int) -> UnmaskWalk:
@@ -309,17 +339,20 @@ class Unmask:
         return walk.predicted(model, changed)
 
     def _onward(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
-        """One step on, or to the next block if this one has no mask left and is not revised any more."""
-        masked = walk.state.x == model.process.mask
-        step, settled = walk.step + 1, walk.settled
-        if not self._revises():
-            settled = ~(walk.region & masked).any(1)
-            finished = ~(walk.active & masked).any(1) & ~settled
-            step = torch.where(finished, (walk.step // walk.per_block + 1) * walk.per_block, step)
-        left = walk.active
-        walk = replace(walk, step=step, settled=settled)
-        left = (walk.region & walk.done[:, None]) | (left & ~walk.active)  # a block that ended early too
+        """One step on; what lies in blocks that are left is clean."""
+        walk = self._skipped(model, replace(walk, step=walk.step + 1))
+        finished = walk.block < (walk.step // walk.per_block)[:, None]
+        left = walk.region & (finished | walk.done[:, None])
         return replace(walk, state=walk.state.to(walk.state.x, walk.state.t.masked_fill(left, 0.0)))
+
+    def _skipped(self, model: Model, walk: UnmaskWalk) -> UnmaskWalk:
+        """The walk at the first block with a mask, or settled if there is none, unless it revises what is revealed."""
+        if self._revises():
+            return walk
+        masked = walk.region & (walk.state.x == model.process.mask)
+        some = masked.any(1)
+        first = walk.block.masked_fill(~masked, walk.region.shape[1]).amin(1) * walk.per_block
+        return replace(walk, step=torch.where(some, torch.maximum(walk.step, first), walk.step), settled=~some)
 
     def _revises(self) -> bool:
         return bool(self.corrector) or self.rule.revises or self.outside.revises
@@ -350,6 +383,11 @@ class Unmask:
         block = block - torch.where(region, block, block.amax()).amin(1, keepdim=True)
         scattered = torch.where(region, block, 0).amax(1) > self._blocks(region.sum(1))
         return torch.where(scattered[:, None], from_first, block)
+
+
+def _share(steps: Tensor, level: float) -> Tensor:
+    """The share `level` of so many steps (B,), 1 at least."""
+    return (steps * level - 1e-6).ceil().long().clamp_min(1)
 
 
 def _everything(now: Moment) -> tuple[Tensor, Tensor]:
