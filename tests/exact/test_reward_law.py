@@ -19,6 +19,7 @@ from redraft.methods.iterref import IterRef
 from redraft.methods.particle_gibbs import ParticleGibbs
 from redraft.methods.svdd import SVDD
 from redraft.methods.value import Reward
+from redraft.processes.categorical import Draw
 from redraft.samplers.budgets import Even, Threshold
 from redraft.samplers.rules import Rule
 from redraft.samplers.scorers import Confidence
@@ -43,9 +44,13 @@ def tilted(law=LAW, alpha=ALPHA):
     return weights / weights.sum()
 
 
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
 def drawn(law, rows=ROWS, seed=0):
     """Exact draws (rows, 4)."""
-    return SEQUENCES[torch.multinomial(law, rows, True, generator=torch.Generator().manual_seed(seed))]
+    return SEQUENCES[torch.multinomial(law, rows, True, generator=generator(seed))]
 
 
 def counts(samples):
@@ -171,7 +176,7 @@ def test_iterref_on_the_way_leaves_the_tilted_law_of_its_level_as_it_is(a, right
     walk, streams = walk_at(sampler, model, states, 2)
     value = Soft(ALPHA).value(sampler, model, walk, None, None)[1]
     law = base * (value / ALPHA).exp()
-    start = torch.multinomial(law, 6000, True, generator=torch.Generator().manual_seed(0))
+    start = torch.multinomial(law, 6000, True, generator=generator(0))
     walk, streams = walk_at(sampler, model, states[start], 2)
     method = IterRef(
         (0.75, 0.5, 0.25, 0.0),
@@ -195,7 +200,7 @@ def test_rows_without_masks_are_refined_as_states_of_their_level(monkeypatch, br
     law = noised_law(1 - level, PRODUCT)
     walk, _ = walk_at(sampler, model, states, 7)
     law = law * (Soft(ALPHA).value(sampler, model, walk, None, None)[1] / ALPHA).exp()
-    start = torch.multinomial(law, 6000, True, generator=torch.Generator().manual_seed(0))
+    start = torch.multinomial(law, 6000, True, generator=generator(0))
     walk, streams = walk_at(sampler, model, states[start], 7)
     walk = replace(walk, settled=(walk.state.x != 2).all(1), step=walk.step - (walk.state.x != 2).all(1).long())
     if broken:
@@ -223,7 +228,7 @@ def refined_on_the_way(sampler, step, distance, soft, kept, alpha=ALPHA):
     level = 1 - step / sampler.steps
     walk, _ = walk_at(sampler, model, states, step)
     law = noised_law(kept, chain) * (soft(ALPHA).value(sampler, model, walk, None, None)[1] / ALPHA).exp()
-    start = torch.multinomial(law, 6000, True, generator=torch.Generator().manual_seed(0))
+    start = torch.multinomial(law, 6000, True, generator=generator(0))
     walk, streams = walk_at(sampler, model, states[start], step)
     walk = sampler._skipped(model, walk)
     method = IterRef((level,), distance, moves=3, candidates=2, reward=soft(alpha), sampler=sampler)
@@ -262,6 +267,28 @@ def test_states_whose_block_is_over_early_are_refined_as_states_of_their_level(m
 
     monkeypatch.setattr(Unmask, "rewind", ahead)
     assert refined_on_the_way(*IN_BLOCKS["a block that is over early"]) < CERTAIN
+
+
+@pytest.mark.parametrize(("guess", "right"), [("sampler", True), ("network", False)])
+def test_guesses_of_a_shaped_sampler_tilt_its_own_law(guess, right):
+    """With one guess a state, kept: the pair of both has the law p(x) q(guess | x) exp(r(guess) / alpha) throughout.
+
+    The control guesses as the network does, whose tokens are more even than the sampler's at temperature 1/4.
+    """
+    law = torch.tensor([81, 16], dtype=torch.float64) / 97
+    shaped = replace(PRODUCT, transition=law.repeat(2, 1), initial=law)
+    model, sampler, states = exact_model(PRODUCT), Unmask(4, draw=Draw(0.25)), masked_states(PRODUCT)
+    start = states[torch.multinomial(noised_law(0.5, shaped), 60000, True, generator=generator(0))]
+    walk, streams = walk_at(sampler, model, start, 2)
+    value = Reward(ALPHA).value(sampler, model, walk, streams.fold("start"), verifier)[1]
+    chosen = torch.multinomial((value / ALPHA).exp(), 6000, True, generator=generator(1))
+    walk, streams = walk_at(sampler, model, start[chosen], 2, seed=1)
+    method = IterRef((0.5,), 0.5, 8, reward=Reward(ALPHA, guess=guess), sampler=sampler)
+    chain = method._refined(model, walk, value[chosen], 0.5, streams, verifier)
+    fits = ((states[:, None] == SEQUENCES) | (states[:, None] == 2)).all(2) * shaped.enumerate()[1]
+    law = noised_law(0.5, shaped) * (fits * (REWARD / ALPHA).exp()).sum(1) / fits.sum(1)
+    p = counts_p(torch.bincount(number(chain.walk.state.x, PRODUCT), minlength=81), law)
+    assert p > FALSE_ALARM if right else p < CERTAIN
 
 
 def one_move(**settings):

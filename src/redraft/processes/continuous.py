@@ -12,8 +12,8 @@ from redraft.core.streams import Streams
 class Continuous:
     """A process whose clean regions are real numbers and whose prediction is their posterior mean."""
 
-    def guess(self, state: State, prediction: Prediction, streams: Streams) -> State:
-        """The clean sample that the network expects: the posterior mean."""
+    def guess(self, state: State, prediction: Prediction, streams: Streams, draw: object = None) -> State:
+        """The clean sample that the network expects: the posterior mean, which is not drawn."""
         return state.to(merge(state.t > 0, prediction.clean, state.x), torch.zeros_like(state.t))
 
     def disagreement(self, noisy: State, prediction: Prediction, clean: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from redraft.core.errors import RedraftError, check_range
 from redraft.core.model import Model
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
+from redraft.processes.categorical import Draw
 from redraft.samplers.base import Looked, stretch
 
 
@@ -61,6 +62,11 @@ class Parallel:
         check_range(self, stochasticity=1, temperature=float("inf"))
         if self.order == 2 and self.stochasticity > 0:
             raise RedraftError("Heun's steps (order=2) are deterministic: set stochasticity=0 or order=1")
+
+    @property
+    def draw(self) -> Draw:
+        """How tokens are drawn, of masked models."""
+        return Draw(self.temperature)
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """Network rows (B,) of a walk over `regions` (B,) noisy regions, whatever their level."""

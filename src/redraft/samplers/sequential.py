@@ -26,6 +26,7 @@ from redraft.core.errors import RedraftError, check_range, unknown
 from redraft.core.model import Model, demand
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
+from redraft.processes.categorical import Draw
 from redraft.samplers.base import Looked, wanted
 
 
@@ -170,6 +171,11 @@ class Sequential:
 
     def _blocks(self, regions: Tensor) -> Tensor:
         return (regions + self.regions_per_block - 1) // self.regions_per_block
+
+    @property
+    def draw(self) -> Draw:
+        """How tokens are drawn, of masked models."""
+        return Draw(self.temperature)
 
     def nfe(self, regions: Tensor, level: float = 1.0) -> Tensor:
         """Network rows (B,) of a walk over `regions` (B,) noisy regions, whatever their level."""
