@@ -18,6 +18,19 @@ CHAIN = MarkovChain(
 )
 
 
+def causal_model(chain=CHAIN):
+    """The chain's perfect model of a token given those before it: it does not see later ones, as in blocks of one."""
+    base = model(chain)
+    later = torch.ones(chain.length, chain.length, dtype=torch.bool).triu(1)
+
+    def forward(x, state):
+        seen = torch.where(later, chain.states, x[:, None]).flatten(0, 1)
+        every = base.forward(seen, state)[0].unflatten(0, (len(x), -1))
+        return every.diagonal(dim1=1, dim2=2).transpose(1, 2), None
+
+    return replace(base, forward=forward)
+
+
 class Fixed:
     """A critic with one opinion of each position, or of each token."""
 
@@ -74,10 +87,10 @@ def masked_states(chain=CHAIN):
 
 
 def noised_law(kept, chain=CHAIN):
-    """q(x_t) (N,) of every sequence with masks: each token survives with probability `kept`."""
-    states = masked_states(chain)
-    hidden = (states == chain.states).sum(1)
-    return chain.log_likelihood(states).exp() * kept ** (chain.length - hidden) * (1 - kept) ** hidden
+    """q(x_t) (N,) of every sequence with masks: each token survives with probability `kept`, its own if (L,)."""
+    states, kept = masked_states(chain), torch.as_tensor(kept, dtype=torch.float64)
+    survival = torch.where(states == chain.states, 1 - kept, kept).prod(1)
+    return chain.log_likelihood(states).exp() * survival
 
 
 def number(x, chain=CHAIN):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from checks import CERTAIN, FALSE_ALARM, counts_p
-from tokens import CHAIN, exact_model, masked_states, noised_law, number, problems, walk_at
+from tokens import CHAIN, causal_model, exact_model, masked_states, noised_law, number, problems, walk_at
 
 import redraft
 from redraft import IPR, Budget, Generate, RedraftError, Sequential, Unmask
@@ -19,14 +19,16 @@ from redraft.methods.iterref import IterRef
 from redraft.methods.particle_gibbs import ParticleGibbs
 from redraft.methods.svdd import SVDD
 from redraft.methods.value import Reward
+from redraft.processes.categorical import Draw
 from redraft.samplers.budgets import Even, Threshold
 from redraft.samplers.rules import Rule
-from redraft.samplers.scorers import Confidence
+from redraft.samplers.scorers import Confidence, Entropy
 from redraft.tasks.markov import MarkovChain
 
 MODEL = exact_model()
 ROWS = 4000
 ONE_BY_ONE = Unmask(4, Rule(Even(), None))
+SUREST = Rule(Threshold(1.0), Entropy())  # one token at a time, whichever is drawn, at its own pace
 PLACES = torch.tensor([8, 4, 2, 1])
 REWARD = torch.linspace(-1, 1, 16, dtype=torch.float64)[torch.randperm(16, generator=torch.Generator().manual_seed(1))]
 ALPHA = 0.5
@@ -43,9 +45,13 @@ def tilted(law=LAW, alpha=ALPHA):
     return weights / weights.sum()
 
 
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
 def drawn(law, rows=ROWS, seed=0):
     """Exact draws (rows, 4)."""
-    return SEQUENCES[torch.multinomial(law, rows, True, generator=torch.Generator().manual_seed(seed))]
+    return SEQUENCES[torch.multinomial(law, rows, True, generator=generator(seed))]
 
 
 def counts(samples):
@@ -77,6 +83,12 @@ def final(**settings):
         {"a": 1.0, "candidates": 4, "moves": 2},
         {"a": 0.0, "candidates": 4, "moves": 6},
         {"distance": 1.0, "sampler": ONE_BY_ONE},
+        {"sampler": Unmask(16, Rule(Even(), None), block=2)},
+        {"sampler": Unmask(8, block=1), "distance": 0.3, "a": 1.0},
+        {"sampler": Unmask(4, Rule(Even(), None), block=2), "distance": 1.0},
+        {"sampler": Unmask(8, block=1, aligned=True)},
+        {"sampler": Unmask(None, SUREST, SUREST, block=2)},
+        {"sampler": Unmask(None, SUREST, SUREST, block=2, aligned=True), "a": 1.0},
     ],
     ids=lambda settings: " ".join(settings),
 )
@@ -84,11 +96,31 @@ def test_iterref_leaves_the_tilted_law_as_it_is(settings):
     assert refined_p(final(**settings)) > FALSE_ALARM
 
 
-@pytest.mark.parametrize("a", [0.0, 1.0])
-def test_iterref_goes_to_the_tilted_law_from_another(a):
+@pytest.mark.parametrize(
+    "settings", [{"a": 0.0}, {"a": 1.0}, {"sampler": Unmask(8, block=1), "distance": 0.5, "moves": 12, "candidates": 1}]
+)
+def test_iterref_goes_to_the_tilted_law_from_another(settings):
     start = drawn(LAW, seed=3)
     assert counts_p(counts(start), tilted()) < CERTAIN
-    assert refined_p(final(a=a, moves=8, candidates=3, distance=1.0), start) > FALSE_ALARM
+    chosen = {"moves": 8, "candidates": 3, "distance": 1.0} | settings
+    assert refined_p(final(**chosen), start) > FALSE_ALARM
+
+
+@pytest.mark.parametrize(("aligned", "right"), [(True, True), (False, False)])
+@pytest.mark.parametrize("pace", [{"steps": 8}, {"steps": None, "rule": SUREST, "outside": SUREST}])
+def test_a_network_that_sees_no_later_block_redraws_samples_from_their_end(aligned, right, pace):
+    """It draws an earlier token without regard to those after it, as the control has it do."""
+    method = final(sampler=Unmask(**pace, block=1, aligned=aligned))
+    p = refined_p(method, model=causal_model())
+    assert p > FALSE_ALARM if right else p < CERTAIN
+
+
+def test_walks_in_blocks_at_their_own_pace_are_taken_up_at_their_end_only():
+    method = IterRef((0.5,), sampler=Unmask(None, SUREST, SUREST, block=2))
+    with pytest.raises(RedraftError, match="at its end only: refine at level 0, or use block=None"):
+        redraft.run(method, MODEL, problems(3), verifier=verifier)
+    together = Rule(Threshold(0.0), Entropy())
+    assert refined_p(final(sampler=Unmask(None, together, together, block=2), distance=1.0)) < CERTAIN
 
 
 class WithoutItself(IterRef):
@@ -124,6 +156,7 @@ def test_a_pool_that_is_tried_again_is_found_out():
 def test_a_sampler_that_draws_tokens_together_is_found_out():
     """Its kernel is not reversible with respect to the chain's law."""
     assert refined_p(replace(final(), sampler=Unmask(1))) < CERTAIN
+    assert refined_p(final(sampler=Unmask(2, block=2), distance=1.0)) < CERTAIN
 
 
 PRODUCT = MarkovChain(
@@ -136,10 +169,12 @@ PRODUCT = MarkovChain(
 class Soft(Reward):
     """Values states by alpha log E exp(r / alpha) itself, enumerated."""
 
+    chain = PRODUCT
+
     def value(self, sampler, model, walk, streams, verifier):
         x = walk.state.x
         fits = ((x[:, None] == SEQUENCES) | (x[:, None] == 2)).all(2)
-        law = PRODUCT.enumerate()[1]
+        law = self.chain.enumerate()[1]
         weights = (fits * law * (REWARD / self.alpha).exp()).sum(1) / (fits * law).sum(1)
         return walk, self.alpha * weights.log()
 
@@ -153,7 +188,7 @@ def test_iterref_on_the_way_leaves_the_tilted_law_of_its_level_as_it_is(a, right
     walk, streams = walk_at(sampler, model, states, 2)
     value = Soft(ALPHA).value(sampler, model, walk, None, None)[1]
     law = base * (value / ALPHA).exp()
-    start = torch.multinomial(law, 6000, True, generator=torch.Generator().manual_seed(0))
+    start = torch.multinomial(law, 6000, True, generator=generator(0))
     walk, streams = walk_at(sampler, model, states[start], 2)
     method = IterRef(
         (0.75, 0.5, 0.25, 0.0),
@@ -177,7 +212,7 @@ def test_rows_without_masks_are_refined_as_states_of_their_level(monkeypatch, br
     law = noised_law(1 - level, PRODUCT)
     walk, _ = walk_at(sampler, model, states, 7)
     law = law * (Soft(ALPHA).value(sampler, model, walk, None, None)[1] / ALPHA).exp()
-    start = torch.multinomial(law, 6000, True, generator=torch.Generator().manual_seed(0))
+    start = torch.multinomial(law, 6000, True, generator=generator(0))
     walk, streams = walk_at(sampler, model, states[start], 7)
     walk = replace(walk, settled=(walk.state.x != 2).all(1), step=walk.step - (walk.state.x != 2).all(1).long())
     if broken:
@@ -187,6 +222,85 @@ def test_rows_without_masks_are_refined_as_states_of_their_level(monkeypatch, br
     chain = method._refined(model, walk, None, level, streams, verifier)
     p = counts_p(torch.bincount(number(chain.walk.state.x, PRODUCT), minlength=81), law)
     assert p < CERTAIN if broken else p > FALSE_ALARM
+
+
+class SoftInOrder(Soft):
+    """The same of the chain whose tokens depend on one another."""
+
+    chain = CHAIN
+
+
+def refined_on_the_way(sampler, step, distance, soft, kept, alpha=ALPHA):
+    """That moves of states with masks leave their tilted law as it is: tokens survive with probabilities `kept` (4,).
+
+    The states have made so many steps, and those that have no mask before the block of the next step are a block on.
+    """
+    chain = soft.chain
+    model, states = exact_model(chain), masked_states(chain)
+    level = 1 - step / sampler.steps
+    walk, _ = walk_at(sampler, model, states, step)
+    law = noised_law(kept, chain) * (soft(ALPHA).value(sampler, model, walk, None, None)[1] / ALPHA).exp()
+    start = torch.multinomial(law, 6000, True, generator=generator(0))
+    walk, streams = walk_at(sampler, model, states[start], step)
+    walk = sampler._onto(model, walk, walk.step)
+    method = IterRef((level,), distance, moves=3, candidates=2, reward=soft(alpha), sampler=sampler)
+    chain_ = method._refined(model, walk, None, level, streams, verifier)
+    assert chain_.accepted.sum() > 1000
+    found = torch.bincount(number(chain_.walk.state.x, chain), minlength=81)
+    return counts_p(found[law > 0], law[law > 0]) if not found[law == 0].any() else 0.0
+
+
+IN_BLOCKS = {
+    "within a block": (Unmask(8, block=2), 6, 1 / 4, Soft, (1, 1, 0.5, 0.5)),
+    "into the block before": (Unmask(8, block=2), 6, 1 / 2, Soft, (1, 1, 0.5, 0.5)),
+    "from a block's end": (Unmask(8, block=2), 4, 1 / 4, Soft, (1, 1, 0, 0)),
+    "a block that is over early": (Unmask(16, block=2), 7, 1 / 16, Soft, (7 / 8, 7 / 8, 0, 0)),
+    "tokens that depend on one another": (Unmask(4, block=1), 2, 1 / 4, SoftInOrder, (1, 1, 0, 0)),
+    "all of them": (Unmask(4, block=1), 2, 1 / 2, SoftInOrder, (1, 1, 0, 0)),
+    "the attention's blocks": (Unmask(8, block=2, aligned=True), 6, 1 / 2, Soft, (1, 1, 0.5, 0.5)),
+}
+
+
+@pytest.mark.parametrize("case", IN_BLOCKS)
+def test_iterref_on_the_way_in_blocks_leaves_the_tilted_law_as_it_is(case):
+    given = IN_BLOCKS[case]
+    assert refined_on_the_way(*given) > FALSE_ALARM
+    assert refined_on_the_way(*given, alpha=2 * ALPHA) < CERTAIN
+
+
+def test_states_whose_block_is_over_early_are_refined_as_states_of_their_level(monkeypatch):
+    """Noised from where they have got to, as in the control, they would lose too much."""
+    rewind = Unmask.rewind
+
+    def ahead(sampler, model, walk, level, streams, at=0.0):
+        back = rewind(sampler, model, walk, level, streams, at)
+        other = rewind(sampler, model, walk, level, streams, 1 - float(walk.step.max()) / sampler.steps)
+        return back.put(walk.step == walk.step.max(), other[walk.step == walk.step.max()])
+
+    monkeypatch.setattr(Unmask, "rewind", ahead)
+    assert refined_on_the_way(*IN_BLOCKS["a block that is over early"]) < CERTAIN
+
+
+@pytest.mark.parametrize(("guess", "right"), [("sampler", True), ("network", False)])
+def test_guesses_of_a_shaped_sampler_tilt_its_own_law(guess, right):
+    """With one guess a state, kept: the pair of both has the law p(x) q(guess | x) exp(r(guess) / alpha) throughout.
+
+    The control guesses as the network does, whose tokens are more even than the sampler's at temperature 1/4.
+    """
+    law = torch.tensor([81, 16], dtype=torch.float64) / 97
+    shaped = replace(PRODUCT, transition=law.repeat(2, 1), initial=law)
+    model, sampler, states = exact_model(PRODUCT), Unmask(4, draw=Draw(0.25)), masked_states(PRODUCT)
+    start = states[torch.multinomial(noised_law(0.5, shaped), 60000, True, generator=generator(0))]
+    walk, streams = walk_at(sampler, model, start, 2)
+    value = Reward(ALPHA).value(sampler, model, walk, streams.fold("start"), verifier)[1]
+    chosen = torch.multinomial((value / ALPHA).exp(), 6000, True, generator=generator(1))
+    walk, streams = walk_at(sampler, model, start[chosen], 2, seed=1)
+    method = IterRef((0.5,), 0.5, 8, reward=Reward(ALPHA, guess=guess), sampler=sampler)
+    chain = method._refined(model, walk, value[chosen], 0.5, streams, verifier)
+    fits = ((states[:, None] == SEQUENCES) | (states[:, None] == 2)).all(2) * shaped.enumerate()[1]
+    law = noised_law(0.5, shaped) * (fits * (REWARD / ALPHA).exp()).sum(1) / fits.sum(1)
+    p = counts_p(torch.bincount(number(chain.walk.state.x, PRODUCT), minlength=81), law)
+    assert p > FALSE_ALARM if right else p < CERTAIN
 
 
 def one_move(**settings):
@@ -426,10 +540,9 @@ def test_a_verifier_that_fails_loses_nothing():
 
 
 @pytest.mark.parametrize("a", [0.0, 1.0])
-def test_iterref_pays_no_more_than_it_says_and_alone_ends_as_among_others(a):
-    method = IterRef(
-        (0.75, 0.5, 0.25, 0.0), 0.25, candidates=2, a=a, rounds=1, reward=Reward(ALPHA), sampler=ONE_BY_ONE
-    )
+@pytest.mark.parametrize("sampler", [ONE_BY_ONE, Unmask(8, block=2), Unmask(8, block=2, aligned=True)])
+def test_iterref_pays_no_more_than_it_says_and_alone_ends_as_among_others(sampler, a):
+    method = IterRef((0.75, 0.5, 0.25, 0.0), 0.25, candidates=2, a=a, rounds=1, reward=Reward(ALPHA), sampler=sampler)
     given = problems(6)
     whole = redraft.run(method, MODEL, given, verifier=verifier)
     alone = redraft.run(method, MODEL, given[3:4], verifier=verifier)
@@ -509,7 +622,6 @@ class Blaming:
         (lambda: SVDD(0), "children is 0"),
         (lambda: Beam(0), "beams is 0"),
         (lambda: redraft.run(IterRef(), MODEL, problems(2)), "needs a verifier"),
-        (lambda: redraft.run(IterRef(sampler=Unmask(4, block=2)), MODEL, problems(2), verifier=verifier), "block"),
         (lambda: redraft.run(IterRef(sampler=Sequential(1)), MODEL, problems(2), verifier=verifier), "levels="),
     ],
 )

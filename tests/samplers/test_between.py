@@ -111,12 +111,49 @@ def test_the_parts_of_a_walk_add_up(name, sampler):
 def test_walks_that_are_not_taken_up_on_their_way_cost_the_whole():
     regions = torch.tensor([0, 4])
     assert Sequential(3).between(model_of("gaussian"), regions, 0.5).tolist() == Sequential(3).nfe(regions).tolist()
-    blocks = preset("llada", steps=8, block=2)
-    assert torch.equal(blocks.between(model_of("tokens"), regions, 0.5, 0.1), blocks.nfe(regions))
     named = Preset("p2", 6)
     assert torch.equal(
         named.between(model_of("tokens"), regions, 0.6), preset("p2", steps=6).between(None, regions, 0.6)
     )
+
+
+IN_BLOCKS = [
+    Unmask(10, preset("remdm-cap").rule, block=2),
+    Unmask(15, preset("remdm-cap").rule, block=1, corrector=Corrector(0.1)),
+    Unmask(9, preset("remdm-cap").rule, block=3),
+    Unmask(9, preset("p2").rule, block=2, on=0.5),
+]
+
+
+@pytest.mark.parametrize("sampler", IN_BLOCKS)
+@pytest.mark.parametrize(("high", "low"), [(0.8, 0.3), (0.71, 0.7), (0.35, 0.34), (1.0, 0.61), (0.2, 0.1)])
+def test_a_part_of_a_walk_in_blocks_costs_what_is_foretold(sampler, high, low):
+    model, given = model_of("tokens"), problems_of("tokens")
+    ledger, state, streams = Ledger(len(given)), given.state(), Streams.root(0, given.ids)
+    counted = CountedModel(model, ledger)
+    walk = sampler.init(model, model.process.prior(state, state.free, streams), streams)
+    walk = descend(sampler, model, walk, low, streams)
+    up = sampler.rewind(counted, walk, high, streams.fold("up"), at=low)
+    assert (sampler.level(up) >= high - 1e-6).all()
+    descend(sampler, counted, up, low, streams.fold("down"))
+    assert ledger.nfe.tolist() == sampler.between(model, state.free.sum(1), high, low).tolist()
+
+
+@pytest.mark.parametrize("sampler", IN_BLOCKS)
+@pytest.mark.parametrize("high", [1.0, 0.6, 0.5, 0.21, 0.01])
+def test_a_finished_sample_is_walked_again_in_all_its_blocks(sampler, high):
+    model, given = model_of("tokens"), problems_of("tokens")
+    ledger, state, streams = Ledger(len(given)), given.state(), Streams.root(0, given.ids)
+    up = sampler.rewind(model, sampler.arrived(model, state), high, streams.fold("up"))
+    assert torch.equal(sampler.level(up), torch.full_like(up.top, high))
+    assert torch.equal(up.state.t, torch.full_like(state.t, high))
+    descend(sampler, CountedModel(model, ledger), up, 0.0, streams.fold("down"))
+    foretold = sampler.between(model, state.free.sum(1), high, 0.0)
+    assert (ledger.nfe <= foretold).all()
+    if not sampler.corrector:  # a walk that comes from above may have more steps between which to correct
+        assert ledger.nfe.tolist() == foretold.tolist()
+    again = sampler.rewind(model, up, high, streams.fold("up"))
+    assert torch.equal(again.steps, up.steps)
 
 
 EXACT = [
@@ -168,7 +205,18 @@ def test_a_trajectory_whose_solver_remembers_is_not_held():
 
 @pytest.mark.parametrize("method", [*EXACT[3:5], *EXACT[6:], *BOUNDED], ids=lambda method: type(method).__name__)
 def test_rows_that_arrive_early_make_the_others_no_dearer(method):
-    for steps in (4, 12):
-        spent, foretold = spent_and_foretold(replace(method, sampler=Unmask(steps)), "tokens", problems(40))
+    for sampler in (Unmask(4), Unmask(12), Unmask(16, block=2), Unmask(16, block=2, aligned=True)):
+        spent, foretold = spent_and_foretold(replace(method, sampler=sampler), "tokens", problems(40))
         assert (spent <= foretold).all()
         assert (spent < foretold).any()
+
+
+@pytest.mark.parametrize("method", [*EXACT[3:6], *EXACT[6:], *BOUNDED], ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("sampler", [*IN_BLOCKS, replace(IN_BLOCKS[0], aligned=True)])
+def test_no_method_costs_more_than_it_says_in_blocks(method, sampler):
+    if isinstance(method, Evolution):
+        method = replace(method, levels=(0.7, 0.4))
+    given = problems(6)
+    given = replace(given, frozen=torch.arange(4) >= torch.tensor([4, 1, 2, 3, 4, 4])[:, None])
+    spent, foretold = spent_and_foretold(replace(method, sampler=sampler), "tokens", given)
+    assert (spent <= foretold).all()

@@ -17,8 +17,15 @@ With a = 0 more than one candidate changes no law unless they are used again: af
 the same pool is the next move (`reuse`), which makes N a number of moves proposed ahead of time, in one batch. A
 candidate that was rejected is not tried again, which would bias the chain. The value of the current state is kept,
 never drawn anew, as pseudo-marginal correctness asks; rewards are evaluated one candidate at a time, and the accepted
-one's evaluation is that of its next step. The paper states neither the distance nor the levels: the defaults are what
-docs/reward.md found best on its two tasks, with one candidate, as more than one only save time and not evaluations.
+one's evaluation is that of its next step.
+
+A sampler in blocks has come down to a level when that share of its walk is left: with eight blocks at 0.5, four are
+finished, and a distance of 0.125 masks the last of them again and walks it anew. At level 0, `distance` is the share of
+the tokens in all blocks that are masked, and walked again from the left; where a network sees no later blocks
+(`aligned`), which rules this out, the last ones again. Both leave p as it is where one token is drawn at a time.
+
+The paper states neither the distance nor the levels: the defaults are what docs/reward.md found best on its two tasks,
+with one candidate, as more than one only save time and not evaluations.
 """
 
 from __future__ import annotations

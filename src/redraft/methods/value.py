@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, unknown
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.core.weights import log_mean
-from redraft.samplers import Sampler
+from redraft.processes.categorical import Draw
+from redraft.samplers import Preset, Sampler
+from redraft.samplers.presets import sampler_of
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,13 @@ class Reward:
     Attributes:
         alpha: temperature, above 0: how much reward a nat of likelihood is worth; `inf` leaves the base model.
         draws: clean samples that are drawn for a state, phi; V = alpha log mean exp(r / alpha) over them.
+        guess: how tokens of these are drawn: as the 'sampler' draws, with its temperature and top-p, so that all are
+            equal at temperature 0; or from the distribution of the 'network', at temperature 1.
     """
 
     alpha: float = 0.1
     draws: int = 1
+    guess: Literal["sampler", "network"] = "sampler"
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -35,6 +40,8 @@ class Reward:
             raise RedraftError(f"alpha is {self.alpha}: it must be above 0")
         if self.draws < 1:
             raise RedraftError(f"draws is {self.draws}: it must be 1 or more")
+        if self.guess not in ("sampler", "network"):
+            raise unknown("guess", self.guess, ("sampler", "network"))
 
     def value(
         self, sampler: Sampler, model: Model, walk: Any, streams: Streams, verifier: Verifier
@@ -53,8 +60,9 @@ class Reward:
             value[~done], value[done] = some, scored(model, walk.state[done], verifier)
             return walk.put(~done, part), value
         walk = sampler.look(model, walk)
+        draw = drawing(sampler) if self.guess == "sampler" else Draw()
         rewards = [
-            scored(model, self._guess(model, walk, streams.fold("guess").fold(number)), verifier)
+            scored(model, guessed(model, walk, streams.fold("guess").fold(number), draw), verifier)
             for number in range(self.draws)
         ]
         return walk, self.soft(torch.stack(rewards, 1))
@@ -67,10 +75,17 @@ class Reward:
         """V / alpha."""
         return value / self.alpha
 
-    @staticmethod
-    def _guess(model: Model, walk: Any, streams: Streams) -> State:
-        clean: State = model.process.guess(walk.state, walk.prediction, streams)
-        return clean
+
+def drawing(sampler: Sampler) -> Draw:
+    """How a sampler draws tokens."""
+    own = sampler_of(sampler) if isinstance(sampler, Preset) else sampler
+    return getattr(own, "draw", Draw())
+
+
+def guessed(model: Model, walk: Any, streams: Streams, draw: Draw) -> State:
+    """A clean sample of each row of a walk that was looked at."""
+    clean: State = model.process.guess(walk.state, walk.prediction, streams, draw)
+    return clean
 
 
 def scored(model: Model, state: State, verifier: Verifier) -> Tensor:

@@ -18,8 +18,8 @@ class Continuous:
         """Whether `step` draws numbers on a region's way down in so many steps: all but the last may."""
         return steps > 1 and stochasticity > 0 and temperature > 0
 
-    def guess(self, state: State, prediction: Prediction, streams: Streams) -> State:
-        """The clean sample that the network expects: the posterior mean."""
+    def guess(self, state: State, prediction: Prediction, streams: Streams, draw: object = None) -> State:
+        """The clean sample that the network expects: the posterior mean, which is not drawn."""
         return state.to(merge(state.t > 0, prediction.clean, state.x), torch.zeros_like(state.t))
 
     def disagreement(self, noisy: State, prediction: Prediction, clean: Tensor) -> Tensor:

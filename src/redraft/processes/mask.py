@@ -160,11 +160,11 @@ class MaskDiffusion:
         x[reveal] = Draw(temperature)(prediction, reveal, streams.fold("draw")).tokens
         return state.to(x, torch.where(moving, t_next, state.t))
 
-    def guess(self, state: State, prediction: Prediction, streams: Streams) -> State:
-        """A clean sample with a draw for every mask, each from its own marginal."""
+    def guess(self, state: State, prediction: Prediction, streams: Streams, draw: Draw = Draw()) -> State:
+        """A clean sample with a draw for every mask, each from its own marginal, shaped as `draw` says."""
         masked = state.x == self.mask
         x = state.x.clone()
-        x[masked] = Draw()(prediction, masked, streams.at(state.origin)).tokens
+        x[masked] = draw(prediction, masked, streams.at(state.origin)).tokens
         return state.to(x, torch.zeros_like(state.t))
 
     def uncertainty(self, state: State, prediction: Prediction) -> Tensor:

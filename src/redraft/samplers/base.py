@@ -83,7 +83,8 @@ class Sampler(Protocol):
     """Walks states from noise to clean; regions at level 0 are context and stay as they are.
 
     Attributes:
-        by_level: all regions of a row come down together, so that a walk can be taken up at any level of noise.
+        by_level: a walk can be taken up at any level of noise: all regions of a row come down together, or in blocks in
+            a fixed order. One that draws tokens may have `draw`, how it does so; guesses are then drawn alike.
     """
 
     @property
@@ -106,7 +107,7 @@ class Sampler(Protocol):
         """The walk one step on."""
 
     def level(self, walk: Any) -> Tensor:
-        """Level of noise (B,) that each row has come down to, 0 where it has arrived."""
+        """Level of noise (B,) that each row has come down to, 0 where it has arrived; in blocks, the share to go."""
 
     def arrived(self, model: Model, state: State) -> Any:
         """The walk at its end, of a clean state whose free regions may be walked again."""
@@ -115,7 +116,8 @@ class Sampler(Protocol):
         """The walk noised back up to `level`, or to the next level of its grid above; costs no network evaluation.
 
         The caller has come down to the level `at`: a row that arrived before, with no noise left to take away, is a
-        state of that level and is noised from there. Noised from 0 it would lose too much.
+        state of that level and is noised from there. Noised from 0 it would lose too much. A walk in blocks goes back
+        the way that it came; at 0, all of the sample is noised to `level` if the network can redraw any part of it.
 
         Raises:
             RedraftError: the sampler cannot be taken up on its way.

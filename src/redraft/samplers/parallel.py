@@ -12,6 +12,7 @@ from redraft.core.errors import RedraftError, check_range
 from redraft.core.model import Model
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
+from redraft.processes.categorical import Draw
 from redraft.processes.paths import check_path, level_at, time_at
 from redraft.samplers.base import Looked, linear, random_prior, random_steps, stretch
 
@@ -67,6 +68,11 @@ class Parallel:
         check_path(self.path)
         if self.order == 2 and self.stochasticity > 0:
             raise RedraftError("Heun's steps (order=2) are deterministic: set stochasticity=0 or order=1")
+
+    @property
+    def draw(self) -> Draw:
+        """How tokens are drawn, of masked models."""
+        return Draw(self.temperature)
 
     def random_start(self, model: Model) -> bool:
         """Whether pure noise is random."""

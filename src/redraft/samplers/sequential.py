@@ -26,6 +26,7 @@ from redraft.core.errors import RedraftError, check_range, unknown
 from redraft.core.model import Model, demand
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
+from redraft.processes.categorical import Draw
 from redraft.samplers.base import Looked, random_prior, random_steps, wanted
 
 
@@ -170,6 +171,11 @@ class Sequential:
 
     def _blocks(self, regions: Tensor) -> Tensor:
         return (regions + self.regions_per_block - 1) // self.regions_per_block
+
+    @property
+    def draw(self) -> Draw:
+        """How tokens are drawn, of masked models."""
+        return Draw(self.temperature)
 
     def random_start(self, model: Model) -> bool:
         """Whether pure noise is random."""

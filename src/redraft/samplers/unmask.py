@@ -52,7 +52,7 @@ class UnmaskWalk(Looked):
         remasked: how many tokens (B,) were masked again or edited.
         settled: rows (B,) that have no mask left before their last step, and will have none.
         editing: steps (B,) that this block may still be edited in once it has no mask.
-        left: masks (B,) of this block, where the level is their share; None where it follows the steps.
+        left: masks (B,), where the level is their share; None where it follows the steps.
         forced: how many tokens (B,) a cap on the steps revealed that the budget would not have; None without a cap.
         tail: tokens (B, T) that fill the last block up, behind the state's own; None if none are needed.
         seen: the tokens (B, R) that `prediction` is of, -1 where it is of none; None if there is no prediction.
@@ -93,13 +93,18 @@ class UnmaskWalk(Looked):
         return self.region & (self.block == (self.step // self.per_block)[:, None])
 
     def level(self, ahead: int = 0) -> Tensor:
-        """Level (B,) now, or `ahead` steps on, in this block; where that is unknown, its share of masks now.
+        """Level (B,) now, or `ahead` steps on, in this block; where that is unknown, the walk's share of masks now.
 
-        That share is never 0 as long as the block is edited, so that the level is only where a walk has arrived.
+        That share is never 0 as long as a block is edited, so that the level is only where a walk has arrived.
         """
         if self.left is not None:
-            return self.left.double().clamp_min(0.5) / self.active.sum(1).clamp_min(1)
+            return self.left.double().clamp_min(0.5) / self.region.sum(1).clamp_min(1)
         return self.top * (1 - (self.step % self.per_block + ahead) / self.per_block.double())
+
+    def levels(self, step: Tensor) -> Tensor:
+        """Levels (B, R) after so many steps (B,): the top in blocks that are not begun, 0 in finished ones."""
+        into = (step[:, None] - self.block * self.per_block[:, None]) / self.per_block[:, None].double()
+        return self.top[:, None] * (1 - into.clamp(0, 1))
 
     def holding(self, x: Tensor, t: Tensor) -> UnmaskWalk:
         """The walk with other tokens and levels (B, R)."""
@@ -275,20 +280,22 @@ class Unmask:
         return self._cost(regions, level, (1.0, 0.0))
 
     def between(self, model: Model, regions: Tensor, high: float = 1.0, low: float = 0.0) -> Tensor:
-        """The most network rows (B,) of the part of a walk over `regions` (B,) masks from `high` to `low`.
-
-        Of a walk in blocks it is the whole.
-        """
-        return self._cost(regions, 1.0, (1.0, 0.0) if self.block else (high, low))
+        """The most network rows (B,) of the part of a walk over `regions` (B,) masks from `high` to `low`."""
+        cost = self._cost(regions, 1.0, (high, low))
+        if self.steps is None or not self._everywhere or low > 0:
+            return cost
+        blocks = self._blocks(regions)
+        again = self._cost_of(blocks, self._again(self._per_block(blocks), high), high, (1.0, 0.0))
+        return torch.maximum(cost, (regions > 0) * again)
 
     def _cost(self, regions: Tensor, level: float, part: tuple[float, float]) -> Tensor:
         """Network rows (B,) of the part between two shares of `level` of a walk that begins at `level`."""
         if self.steps is None:
             return self._most(regions, *part)
         blocks = self._blocks(regions)
-        cost = self._cost_of(blocks, level, part)
+        cost = self._cost_of(blocks, self._per_block(blocks), level, part)
         if self.aligned:  # the first block and the last may be partly given
-            cost = torch.maximum(cost, self._cost_of(blocks + 1, level, part))
+            cost = torch.maximum(cost, self._cost_of(blocks + 1, self._per_block(blocks + 1), level, part))
         return (regions > 0) * cost
 
     def _most(self, regions: Tensor, high: float, low: float) -> Tensor:
@@ -302,17 +309,17 @@ class Unmask:
         edits = blocks * (self.edit.steps if self.edit else 0)
         return (regions > 0) * (steps * (1 + max(rule.passes for rule in self._rules)) + edits)
 
-    def _cost_of(self, blocks: Tensor, level: float, part: tuple[float, float]) -> Tensor:
-        """The same of walks through so many blocks (B,)."""
-        per_block = self._per_block(blocks)
-        first, last = stretch(per_block, *part)
-        step = torch.arange(int(per_block.max()), device=blocks.device)
+    def _cost_of(self, blocks: Tensor, per_block: Tensor, level: float, part: tuple[float, float]) -> Tensor:
+        """The same of walks through so many blocks (B,) in so many steps each (B,)."""
+        first, last = stretch(blocks * per_block, *part)
+        step = torch.arange(int((blocks * per_block).max()), device=blocks.device)
         taken = (step >= first[:, None]) & (step < last[:, None])
-        before_last = taken & (step < per_block[:, None] - 1)
-        inside = self._inside(level * (1 - step / per_block[:, None].double()))
+        within = step % per_block[:, None]
+        before_last = taken & (within < per_block[:, None] - 1)
+        inside = self._inside(level * (1 - within / per_block[:, None].double()))
         judged = before_last * torch.where(inside, self.rule.passes, self.outside.passes)
         corrected = before_last.sum(1) * (self.corrector.steps if self.corrector else 0)
-        return blocks * (taken.sum(1) + judged.sum(1) + corrected)
+        return taken.sum(1) + judged.sum(1) + corrected
 
     def init(self, model: Model, state: State, streams: Streams) -> UnmaskWalk:
         """The walk at its start; rows without a position above level 0 have arrived."""
@@ -363,8 +370,9 @@ class Unmask:
         return UnmaskWalk.cat(parts)[order]
 
     def level(self, walk: UnmaskWalk) -> Tensor:
-        """Level of noise (B,) that each row has come down to."""
-        return torch.where(walk.done, 0.0, walk.level())
+        """Level of noise (B,) that each row has come down to: of walks in blocks, the share that is to be walked."""
+        going = walk.level() if walk.left is not None else walk.top * (1 - walk.step / walk.steps.clamp_min(1).double())
+        return torch.where(walk.done, 0.0, going)
 
     def arrived(self, model: Model, state: State) -> UnmaskWalk:
         """The walk at its end, of a clean state whose free positions may be walked again from level 1."""
@@ -373,40 +381,83 @@ class Unmask:
         return replace(walk, state=clean, step=walk.steps, top=torch.ones_like(walk.top))
 
     def rewind(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams, at: float = 0.0) -> UnmaskWalk:
-        """The walk noised back up to `level`, or to the next level of its grid above."""
-        if self.block:
-            raise RedraftError("a walk in blocks cannot be taken up on its way: use block=None")
+        """The walk noised back up to `level`, or to the next level of its grid above.
+
+        In blocks, noise comes the way that the walk went, from its last block back: what leads down again then draws
+        from the same conditionals, so that noising and walking are reversible if they are exact. By that the end of a
+        finished sample alone would ever change; so its positions are noised to `level` in every block, and the masks
+        walked again from the left, in a share of the steps. An `aligned` sampler's network does not see later blocks,
+        and could not draw an earlier token given them: there the finished sample, too, is noised from its end.
+
+        Raises:
+            RedraftError: a walk in blocks that sets its own pace has not arrived.
+        """
         if self.steps is None:
-            return self._masked_up_to(model, walk, level, streams)
+            return self._masked_up_to(model, walk, level, streams, at)
+        if self._everywhere and at == 0:
+            return self._noised_everywhere(model, walk, level, streams)
         here = (walk.steps * (1 - at / walk.top) - 1e-6).ceil().long()
-        here = torch.where(walk.settled, torch.maximum(here, walk.step), walk.step)
-        before = self.schedule.kept(walk.top * (1 - here / walk.steps.clamp_min(1)))
+        # rows without a mask are states of `at` wherever they have arrived, a block ahead of it or at their end
+        here = torch.where(walk.settled, torch.maximum(here, walk.step), torch.minimum(here, walk.step))
         step = (walk.steps * (1 - level / walk.top) + 1e-6).floor().long().clamp_min(0)
-        back = replace(walk, step=step, settled=torch.zeros_like(walk.settled), before=None, remembered=None)
+        before, after = (self.schedule.kept(walk.levels(number)) for number in (here, step))
         # behind an end the tokens are settled, whatever the level: they were never masks that were left
-        since = torch.where(self._behind(model, walk), 1.0, before.clamp_min(1e-12)[:, None])
-        kept = self.schedule.kept(back.level())[:, None] / since
+        since = torch.where(self._behind(model, walk), 1.0, before.clamp_min(1e-12))
+        return self._noised(model, replace(walk, step=step), after / since, streams)
+
+    @property
+    def _everywhere(self) -> bool:
+        """Whether finished samples are noised in all blocks alike."""
+        return self.block is not None and not self.aligned
+
+    def _noised_everywhere(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
+        """A walk from the left through all blocks, whose positions are noised to `level`, in so large a share of it."""
+        blocks = torch.where(walk.region, walk.block + 1, 1).amax(1)
+        per_block, top = self._again(self._per_block(blocks), level), torch.full_like(walk.top, level)
+        steps = blocks * per_block * walk.region.any(1)
+        back = replace(walk, top=top, step=torch.zeros_like(steps), steps=steps, per_block=per_block)
+        return self._noised(model, back, self.schedule.kept(top)[:, None], streams)
+
+    def _again(self, steps: Tensor, level: float) -> Tensor:
+        """Steps (B,) of a block that is walked again from `level`, of so many; all where they are but a cap."""
+        return steps if self._paced else (steps * level - 1e-6).ceil().long().clamp_min(1)
+
+    def _noised(self, model: Model, walk: UnmaskWalk, kept: Tensor, streams: Streams) -> UnmaskWalk:
+        """A walk that was sent back, with masks where tokens did not survive, as they do with probability `kept`."""
         lost = walk.region & (streams.at(walk.state.origin).uniform(walk.region.shape[1:]) >= kept)
-        return self._lost(model, back, lost)
+        walk = self._sent_back(model, walk, lost)
+        level = walk.levels(walk.step).masked_fill(walk.done[:, None], 0.0).to(walk.state.t)
+        return walk.holding(walk.whole.x, torch.where(walk.region, level, walk.whole.t))
 
-    def _masked_up_to(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams) -> UnmaskWalk:
-        """The walk with as many masks as the share `level` of its region needs, those that are new at random."""
-        shown = walk.region & (walk.state.x != model.process.mask)
-        wanted = (walk.region.sum(1) * level - 1e-6).ceil().long() - (walk.region & ~shown).sum(1)
-        chance = streams.at(walk.state.origin).uniform(walk.region.shape[1:])
-        lost = choose(chance, shown, wanted)
+    def _masked_up_to(self, model: Model, walk: UnmaskWalk, level: float, streams: Streams, at: float) -> UnmaskWalk:
+        """The walk with as many masks as the share `level` of its region needs.
+
+        Those that are new are drawn at random, of an aligned walk from its last blocks, with all that fills these up.
+        """
+        if self.block and at > 0:
+            raise RedraftError(
+                "a walk in blocks that sets its own pace can be taken up at its end only: refine at level 0, or use "
+                "block=None"
+            )
+        own = walk.region[:, : walk.state.x.shape[1]]
+        masked = own & (walk.state.x == model.process.mask)
+        chance = streams.at(walk.state.origin).uniform(own.shape[1:])
+        if self.aligned:
+            chance = chance + walk.block[:, : own.shape[1]]
+        lost = choose(chance, own & ~masked, (own.sum(1) * level - 1e-6).ceil().long() - masked.sum(1))
         editing = self.edit.steps if self.edit else 0
-        step = (walk.steps - editing - self._slowest((walk.region & ~shown | lost).sum(1))).clamp_min(0)
-        back = replace(walk, step=step, settled=torch.zeros_like(walk.settled), editing=walk.editing * 0 + editing)
-        return self._lost(model, replace(back, before=None, remembered=None), lost)
-
-    def _lost(self, model: Model, walk: UnmaskWalk, lost: Tensor) -> UnmaskWalk:
-        """The walk with masks at `lost` (B, R), at its own level."""
-        walk = walk.holding(walk.whole.x.masked_fill(lost, model.process.mask), walk.whole.t)
-        if not self._revises():
-            walk = self._onto(model, walk, walk.step)
+        step = (walk.steps - editing - self._slowest((masked | lost).sum(1))).clamp_min(0)
+        step = torch.zeros_like(step) if self.block else step
+        lost = torch.cat([lost, walk.region[:, own.shape[1] :]], 1)
+        walk = self._sent_back(model, replace(walk, step=step, editing=walk.editing * 0 + editing), lost)
         t = torch.where(walk.done, 0.0, walk.level())[:, None].to(walk.state.t)
-        walk = walk.holding(walk.whole.x, torch.where(walk.region, t, walk.whole.t))
+        return walk.holding(walk.whole.x, torch.where(walk.region, t, walk.whole.t))
+
+    def _sent_back(self, model: Model, walk: UnmaskWalk, lost: Tensor) -> UnmaskWalk:
+        """The walk with masks at `lost` (B, R), in the first block that has any."""
+        walk = walk.holding(walk.whole.x.masked_fill(lost, model.process.mask), walk.whole.t)
+        walk = replace(walk, settled=torch.zeros_like(walk.settled), before=None, remembered=None)
+        walk = walk if self._revises() else self._onto(model, walk, walk.step)
         return walk if self._reuses(model) else walk.unseen()
 
     def _advance(self, model: Model, walk: UnmaskWalk, streams: Streams, kind: int) -> UnmaskWalk:
@@ -474,9 +525,8 @@ class Unmask:
 
     def _at(self, model: Model, walk: UnmaskWalk, step: Tensor) -> UnmaskWalk:
         """The walk at `step` (B,), or in the next block if its own has no mask left and is not revised any more."""
-        before = walk.active
         walk = replace(walk, step=step) if self._revises() else self._onto(model, walk, step)
-        over = (walk.region & walk.done[:, None]) | (before & ~walk.active)  # a block that ended early too
+        over = walk.region & (walk.done[:, None] | (walk.block < (walk.step // walk.per_block)[:, None]))
         return walk.holding(walk.whole.x, walk.whole.t.masked_fill(over, 0.0))
 
     def _onto(self, model: Model, walk: UnmaskWalk, step: Tensor) -> UnmaskWalk:
@@ -494,7 +544,7 @@ class Unmask:
         settled = ~wanted.any(1) & (walk.editing == 0)
         walk = self._ended(model, replace(walk, step=step, settled=settled, editing=editing), finished)
         masked = walk.region & (walk.whole.x == model.process.mask)
-        return walk if walk.left is None else replace(walk, left=(walk.active & masked).sum(1))
+        return walk if walk.left is None else replace(walk, left=masked.sum(1))
 
     def _ended(self, model: Model, walk: UnmaskWalk, finished: Tensor) -> UnmaskWalk:
         """The walk with rows settled whose text has come to its end, if they are edited at the end of a block only."""
