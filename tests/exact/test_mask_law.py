@@ -11,9 +11,10 @@ import redraft
 from redraft import IPR, Generate, Parallel, Sequential, Unmask
 from redraft.processes.mask import most_remasked, revealed
 from redraft.samplers.budgets import Even, OnSchedule, Remask
+from redraft.samplers.revising import Corrector
 from redraft.samplers.rules import Rates, Rule
 from redraft.samplers.scorers import Judge
-from redraft.samplers.unmask import ANCESTRAL, Corrector
+from redraft.samplers.unmask import ANCESTRAL
 
 MODEL = exact_model()
 STEPS, ROWS = 10, 20_000

@@ -37,7 +37,7 @@ from redraft.core.streams import Streams
 from redraft.methods.evolution import Evolution
 from redraft.processes.paths import level_at
 from redraft.samplers import descend
-from redraft.samplers.unmask import Corrector
+from redraft.samplers.revising import Corrector
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:diffusers(\..*)?")  # numpy's, inside it
 LEVELS = [(1.0, 0.0), (0.8, 0.3), (0.71, 0.7), (0.5, 0.0), (0.35, 0.34), (1.0, 0.61), (0.2, 0.2), (0.05, 0.01)]

@@ -30,9 +30,9 @@ from redraft.models.tokens import Convention, TokenModel
 from redraft.processes.categorical import Draw
 from redraft.samplers import descend, looks
 from redraft.samplers.budgets import EntropyBound, Even, Factor, Threshold
+from redraft.samplers.revising import Corrector, Edit
 from redraft.samplers.rules import Rule
 from redraft.samplers.scorers import Confidence, Entropy
-from redraft.samplers.unmask import Corrector, Edit
 from redraft.tasks.markov import Markov
 
 TASK = Markov(length=24)

@@ -9,9 +9,10 @@ from tokens import ByToken, exact_model, problems, walk_at
 import redraft
 from redraft import Generate, RedraftError, Unmask, preset
 from redraft.samplers.budgets import EntropyBound, Even, OnSchedule, Proportional, Refresh, Remask, Threshold
+from redraft.samplers.revising import Corrector
 from redraft.samplers.rules import Rule
 from redraft.samplers.scorers import Confidence, EndsLast, Entropy, Halton, Judge, Margin, Planner, Quality
-from redraft.samplers.unmask import Corrector, UnmaskWalk
+from redraft.samplers.unmask_walk import UnmaskWalk
 from redraft.tasks.markov import Markov
 
 TASK = Markov(length=6)

@@ -31,9 +31,9 @@ from redraft import (  # fmt: skip
 )
 from redraft.processes.categorical import Draw
 from redraft.samplers.budgets import Even, Refresh, Threshold
+from redraft.samplers.revising import Corrector
 from redraft.samplers.rules import Rule
 from redraft.samplers.scorers import Confidence
-from redraft.samplers.unmask import Corrector
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:diffusers(\..*)?")  # numpy's, inside it
 FLUX = ("prompt_embeds", "pooled_prompt_embeds")

@@ -18,9 +18,9 @@ from redraft.models.tokens import Convention, TokenModel
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Linear, Plateau, check_schedule
 from redraft.samplers.budgets import EntropyBound, Even, OnSchedule, Proportional, Refresh, Remask, Threshold
+from redraft.samplers.revising import Corrector
 from redraft.samplers.rules import Rates, Rule
 from redraft.samplers.scorers import Confidence, Entropy, Halton, Judge, Margin, Planner, Quality, halton_rank
-from redraft.samplers.unmask import Corrector
 from redraft.tasks.markov import Markov
 
 TASK = Markov(length=16)

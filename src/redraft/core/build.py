@@ -16,7 +16,8 @@ PARTS = {
     "samplers.parallel": ("Parallel",),
     "samplers.sequential": ("Sequential",),
     "samplers.scheduled": ("Scheduled",),
-    "samplers.unmask": ("Unmask", "Corrector"),
+    "samplers.unmask": ("Unmask",),
+    "samplers.revising": ("Corrector", "Edit"),
     "samplers.rules": ("Rule",),
     "samplers.budgets": (
         "Even",

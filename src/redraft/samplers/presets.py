@@ -27,9 +27,11 @@ from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Plateau
 from redraft.samplers.budgets import EntropyBound, Even, Factor, OnSchedule, Proportional, Refresh, Remask, Threshold
+from redraft.samplers.revising import Corrector, Edit
 from redraft.samplers.rules import Rule, Scorer
 from redraft.samplers.scorers import Confidence, EndsLast, Entropy, Halton, Judge, Margin, Planner, Quality
-from redraft.samplers.unmask import Corrector, Edit, Unmask, UnmaskWalk
+from redraft.samplers.unmask import Unmask
+from redraft.samplers.unmask_walk import UnmaskWalk
 
 NUCLEUS = Draw(top_p=0.9, nucleus="drop")  # of MDLM's, ReMDM's and G-Star's scripts
 

@@ -13,189 +13,26 @@ the budget sets its own pace. presets.py names the published samplers; they are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, check_range
+from redraft.core.errors import RedraftError
 from redraft.core.model import Model
 from redraft.core.ranking import choose
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Linear, Schedule, check_schedule
-from redraft.samplers.base import Looked, stretch, wanted
+from redraft.samplers.base import stretch, wanted
 from redraft.samplers.budgets import Remask
-from redraft.samplers.rules import Choice, Counts, Moment, Rates, Rule
+from redraft.samplers.revising import Corrector, Edit
+from redraft.samplers.rules import Choice, Counts, Moment, Rule
+from redraft.samplers.unmask_walk import UnmaskWalk
 
 ANCESTRAL = Rule(Remask())
-
-
-@dataclass(frozen=True)
-class UnmaskWalk(Looked):
-    """A walk from masks to tokens.
-
-    `prediction` is kept after its step if the model has no time input, and is that of the tokens `seen`; `fresh` rows
-    were looked at since their last step.
-
-    Attributes:
-        region: positions (B, R) that are walked: those whose level was above 0. Of walks with a tail, R counts it here
-            and below.
-        block: which block each of them belongs to (B, R).
-        top: level (B,) at the start.
-        step: steps done (B,).
-        steps: steps in all (B,), or the most.
-        per_block: steps a block (B,), or the most.
-        confidence: log probability (B, R) that tokens had when they were revealed, as they were drawn.
-        remasked: how many tokens (B,) were masked again or edited.
-        settled: rows (B,) that have no mask left before their last step, and will have none.
-        editing: steps (B,) that this block may still be edited in once it has no mask.
-        left: masks (B,), where the level is their share; None where it follows the steps.
-        forced: how many tokens (B,) a cap on the steps revealed that the budget would not have; None without a cap.
-        tail: tokens (B, T) that fill the last block up, behind the state's own; None if none are needed.
-        seen: the tokens (B, R) that `prediction` is of, -1 where it is of none; None if there is no prediction.
-        before: each row's last prediction, if a rule `remembers`; of rows that have none it says nothing.
-        remembered: rows (B,) that have one.
-    """
-
-    region: Tensor
-    block: Tensor
-    top: Tensor
-    step: Tensor
-    steps: Tensor
-    per_block: Tensor
-    confidence: Tensor
-    remasked: Tensor
-    settled: Tensor
-    editing: Tensor
-    left: Tensor | None = None
-    forced: Tensor | None = None
-    tail: Tensor | None = None
-    seen: Tensor | None = None
-    before: Prediction | None = None
-    remembered: Tensor | None = None
-
-    @property
-    def done(self) -> Tensor:
-        """Rows (B,) that have arrived."""
-        return (self.step >= self.steps) | self.settled
-
-    @property
-    def whole(self) -> State:
-        """The state with its tail, which the network sees."""
-        return self.state if self.tail is None else _extended(self.state, self.tail)
-
-    @property
-    def active(self) -> Tensor:
-        """Positions (B, R) of the block that is being walked."""
-        return self.region & (self.block == (self.step // self.per_block)[:, None])
-
-    def level(self, ahead: int = 0) -> Tensor:
-        """Level (B,) now, or `ahead` steps on, in this block; where that is unknown, the walk's share of masks now.
-
-        That share is never 0 as long as a block is edited, so that the level is only where a walk has arrived.
-        """
-        if self.left is not None:
-            return self.left.double().clamp_min(0.5) / self.region.sum(1).clamp_min(1)
-        return self.top * (1 - (self.step % self.per_block + ahead) / self.per_block.double())
-
-    def levels(self, step: Tensor) -> Tensor:
-        """Levels (B, R) after so many steps (B,): the top in blocks that are not begun, 0 in finished ones."""
-        into = (step[:, None] - self.block * self.per_block[:, None]) / self.per_block[:, None].double()
-        return self.top[:, None] * (1 - into.clamp(0, 1))
-
-    def holding(self, x: Tensor, t: Tensor) -> UnmaskWalk:
-        """The walk with other tokens and levels (B, R)."""
-        size = self.state.x.shape[1]
-        tail = None if self.tail is None else x[:, size:]
-        return replace(self, state=self.state.to(x[:, :size], t[:, :size]), tail=tail)
-
-    def recalled(self, prediction: Prediction) -> tuple[Prediction, Tensor]:
-        """Each row's last prediction, `prediction` for rows that have none, and which rows (B,) have one."""
-        if self.before is None or self.remembered is None:
-            return prediction, torch.zeros_like(self.settled)
-        new = ~self.remembered
-        return (self.before.put(new, prediction[new]) if new.any() else self.before), self.remembered
-
-    @classmethod
-    def cat(cls, parts: Sequence[UnmaskWalk]) -> UnmaskWalk:
-        """The rows of all parts, in order; if some have a prediction before, the others have one that is not theirs."""
-        known = next((part.before for part in parts if part.before is not None and len(part)), None)
-        return super().cat(parts if known is None else [part._blank(known) for part in parts])
-
-    def _blank(self, known: Prediction) -> UnmaskWalk:
-        if self.before is not None:
-            return self
-        rows = torch.zeros_like(self.state.problem)
-        return replace(self, before=known[rows], remembered=rows.bool())
-
-    def unseen(self) -> UnmaskWalk:
-        """The walk without a prediction."""
-        return replace(self, seen=None, prediction=None, fresh=None)
-
-    def _stale(self, known: Prediction) -> UnmaskWalk:
-        seen = torch.full_like(self.whole.x, -1) if self.seen is None else self.seen
-        return replace(super()._stale(known), seen=seen)
-
-
-@dataclass(frozen=True)
-class Corrector:
-    """Steps that leave the law of x_s as it is: tokens are masked and masks revealed at rates that balance.
-
-    The uninformed corrector of Campbell et al., "A continuous time framework for discrete denoising models", 2022:
-    with a kept, a token is masked at rate 1 and a mask revealed at rate a / (1 - a), here for a time `size`, solved
-    exactly for each position alone.
-
-    Attributes:
-        size: of a step, in units of the mean time until a token is masked.
-        steps: after each step of the sampler; each costs a network evaluation.
-    """
-
-    size: float = 0.1
-    steps: int = 1
-    revises = True
-    random = True
-
-    def __post_init__(self) -> None:
-        """Reject settings without a meaning."""
-        if self.size <= 0 or self.steps < 1:
-            given = f"size={self.size} and steps={self.steps}"
-            raise RedraftError(f"a corrector needs a size above 0 and 1 step or more, not {given}")
-
-    def __call__(self, now: Moment) -> Rates:
-        """Probabilities (B, 1) of the two flips within `size`, in the two-state chain of a position."""
-        moved = 1 - (-self.size / (1 - now.kept).clamp_min(1e-12)).exp()
-        return Rates(now.kept * moved, (1 - now.kept) * moved)
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Revealed tokens give way to others that the network is sure of, without being masked between.
-
-    "LLaDA2.1: Speeding up text diffusion via token editing", 2026, https://arxiv.org/abs/2602.08676: in every step, at
-    the positions of the block that hold a token and were not given, one is drawn as at a mask.
-
-    Attributes:
-        confidence: the least probability, after temperature and top-p, of a token that replaces another.
-        steps: that a block without masks is edited in at most; the first that changes nothing is the last.
-    """
-
-    confidence: float = 0.5
-    steps: int = 16
-
-    def __post_init__(self) -> None:
-        """Reject settings without a meaning."""
-        check_range(self, confidence=1)
-        if self.steps < 1:
-            raise RedraftError(f"a block is edited in 1 step or more, not {self.steps}")
-
-    def __call__(self, now: Moment) -> Tensor:
-        """Positions (B, R) whose token is replaced by the one that is drawn there."""
-        drawn = now.draw(now.prediction, now.shown, now.streams.fold("draw"))
-        better = (drawn.tokens != now.state.x[now.shown]) & (drawn.shaped.exp() > self.confidence)
-        return torch.zeros_like(now.shown).masked_scatter(now.shown, better)
 
 
 @dataclass(frozen=True)
@@ -632,15 +469,6 @@ class Unmask:
         block = block - torch.where(region, block, block.amax()).amin(1, keepdim=True)
         scattered = torch.where(region, block, 0).amax(1) > self._blocks(region.sum(1))
         return torch.where(scattered[:, None], from_first, block)
-
-
-def _extended(state: State, tail: Tensor) -> State:
-    """Rows (B, R) with further tokens (B, T) behind them, visible and at the level of the last."""
-    like = torch.ones_like(tail)
-    t, frozen = state.t[:, -1:] * like, ~like.bool()
-    cond = {k: torch.cat([v, like.bool()], 1) if k == "visible" else v for k, v in state.cond.items()}
-    parts = {"x": tail, "t": t.to(state.t), "frozen": frozen}
-    return replace(state, cond=cond, **{k: torch.cat([getattr(state, k), v], 1) for k, v in parts.items()})
 
 
 def _everything(now: Moment) -> tuple[Tensor, Tensor]:
