@@ -3,15 +3,19 @@
 FOLDER is that of `redraft bench run`; NAME is the experiment's own, if not given. What the rest says again is left out:
 single cells, samples, and of best-of-N, whose candidates are kept, the rows of all drafts but the last.
 
-`python bench/keep.py --back FOLDER NAME` makes FOLDER of kept rows, so that `redraft bench run --out FOLDER` goes on
-with a larger size. What needs the samples themselves, as diversity, is then measured of the new ones alone.
+`python bench/keep.py --back FOLDER NAME [LABEL ...]` makes FOLDER of kept rows, so that `redraft bench run --out
+FOLDER` goes on with a larger size, or with the entries LABEL, whose results have changed. What needs the samples
+themselves, as diversity, is then measured of the new ones alone, and stays as it was for methods without new ones.
+Best-of-N is always run again, as not all of its rows are kept.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +25,7 @@ from measured import RESULTS
 from numpy.typing import NDArray
 
 from redraft.bench.cell import packed
-from redraft.bench.experiment import cells, checked
+from redraft.bench.experiment import SHIPPED, Cell, Experiment, cells, checked, load
 from redraft.bench.plain import Map, canonical
 from redraft.bench.store import NAMES, Store
 
@@ -54,30 +58,56 @@ def repeated(rows: pa.Table, candidates: pa.Table) -> NDArray[np.bool_]:
     return np.isin(cell, np.unique(candidates["cell"].to_pylist())) & (draft < last[run])
 
 
-def back(folder: Path, kept: Path) -> None:
-    """Write the cells whose rows lie in `kept` into `folder`."""
+def back(folder: Path, kept: Path, changed: Sequence[str] = ()) -> None:
+    """Write the cells whose rows lie in `kept` into `folder`, but for the entries that have `changed`.
+
+    Cells are those of the experiment as it ships now, found by their place in it: a setting that was added since, at
+    the value that it had before, gives a cell another id and the same rows.
+    """
     about = Store(kept).about()
-    experiment = checked(Map(about["source"], {}))
-    if (kept / "candidates.parquet").exists() or experiment.select is not None:
-        sys.exit(f"{kept} has best-of-N or settings that were chosen: not all of its rows are kept")
+    experiment = _now(about)
+    if experiment.select is not None:
+        sys.exit(f"{kept} has settings that were chosen: not all of its rows are kept")
     tables = {name: pq.read_table(kept / f"{name}.parquet") for name in ("rows", "seconds")}
-    settings = {key: about[key] for key in ("versions", "weights")}
-    settings["truths"] = sorted(truths(tables["rows"], experiment.metrics))
-    store, made = Store(folder), cells(experiment)
-    for name, ending in (("seconds", "seconds.parquet"), ("rows", "parquet")):
-        owner = np.array(tables[name]["cell"].to_pylist())
-        plain = tables[name].drop_columns([*NAMES, "seed"])
-        for cell in made:
-            mine = plain.filter(pa.array(owner == cell.id))
-            mine = mine.drop_columns([c for c in mine.column_names if mine[c].null_count == len(mine)])
-            mine = mine.replace_schema_metadata({"redraft": canonical(settings | {"job": cell.job})})
-            store.write(store.path(cell.id, ending), packed(mine))
-    shutil.copy(kept / "experiment.json", folder)
+    partly = kept / "candidates.parquet"
+    left_out = {*changed} | ({*pq.read_table(partly)["label"].to_pylist()} if partly.exists() else set())
+    made = {"versions": about["versions"], "weights": about["weights"]}
+    made["truths"] = sorted(truths(tables["rows"], experiment.metrics))
+    store = Store(folder)
+    for cell in (cell for cell in cells(experiment) if cell.label not in left_out):
+        for name, ending in (("seconds", "seconds.parquet"), ("rows", "parquet")):
+            mine = rows_of(cell, tables[name])
+            if len(mine):
+                mine = mine.replace_schema_metadata({"redraft": canonical(made | {"job": cell.job})})
+                store.write(store.path(cell.id, ending), packed(mine))
+    for name in ("experiment.json", "sets.parquet"):
+        if (kept / name).exists():
+            shutil.copy(kept / name, folder)
+
+
+def _now(about: dict[str, Any]) -> Experiment:
+    """The experiment as it ships, or as it was if it does not."""
+    ships = (SHIPPED / f"{about['name']}.yaml").is_file()
+    return load(about["name"], about["size"]) if ships else checked(Map(about["source"], {}))
+
+
+def rows_of(cell: Cell, table: pa.Table) -> pa.Table:
+    """A cell's own columns and rows among those of all, found by its place; none if not all are there."""
+    place = {name: np.array(table[name].to_pylist()) for name in ("label", "variant", "point", "seed", "problem")}
+    start, stop = cell.job["shard"]
+    wanted = np.unique(place["problem"])[start:stop]
+    mine = np.isin(place["problem"], wanted) & (place["seed"] == cell.job["seed"])
+    for name in ("label", "variant", "point"):
+        mine &= place[name] == getattr(cell, name)
+    found = table.drop_columns([*NAMES, "seed"]).filter(pa.array(mine))
+    if len(wanted) < stop - start or set(found["problem"].to_pylist()) != {*wanted.tolist()}:
+        return found.slice(0, 0)
+    return found.drop_columns([c for c in found.column_names if found[c].null_count == len(found)])
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--back":
-        back(Path(sys.argv[2]), RESULTS / sys.argv[3])
+        back(Path(sys.argv[2]), RESULTS / sys.argv[3], sys.argv[4:])
     else:
         source = Path(sys.argv[1])
         keep(source, RESULTS / (sys.argv[2] if len(sys.argv) > 2 else str(Store(source).about()["name"])))

@@ -1,6 +1,7 @@
 """Sets of samples are those that each method has within a budget."""
 
 import pyarrow as pa
+import pyarrow.compute  # noqa: F401 - pa.compute
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -97,6 +98,20 @@ def test_units_without_samples_are_left_out_for_all_methods(grid, store):
     assert {row["samples"] for row in some} == {8 - (shard[1] - shard[0])}
     assert measured(grid, tables | {"samples": pa.table({})}, [16]) == []
     assert measured(grid, tables | {"samples": tables["samples"].slice(0, 2)}, [16]) == []
+
+
+def test_methods_that_kept_no_samples_have_what_was_measured_before(grid, store):
+    cells = [*cells_of(store, grid, "ancestral"), *cells_of(store, grid, "ipr")]
+    tables = store.read(cells)
+    whole = measured(grid, tables, [16])
+    ipr = pa.array([cell.id for cell in cells if cell.label == "ipr"])
+    theirs = pa.compute.is_in(tables["samples"]["cell"].cast("string"), value_set=ipr)
+    some = tables | {"samples": tables["samples"].filter(theirs)}
+    alone = [row for row in whole if row["method"] != "ancestral"]
+    assert measured(grid, some, [16]) == alone
+    assert sorted(measured(grid, some, [16], whole), key=str) == sorted(whole, key=str)
+    of_fewer = [row | {"samples": 3} for row in whole]
+    assert measured(grid, some, [16], of_fewer) == alone  # what is said of a set depends on its size
 
 
 def test_a_parquet_column_may_be_of_rows():

@@ -45,8 +45,35 @@ def test_a_folder_made_of_kept_rows_goes_on_where_they_end(keep, model, tmp_path
     assert len(status(larger, again).open) == 2
 
 
-def test_rows_that_are_not_all_kept_are_refused(keep, model, tmp_path):
+def test_entries_that_have_changed_and_those_not_wholly_kept_are_run_again(keep, model, tmp_path):
     made = experiment(tmp_path, text(model))
+    store, _ = ran(made, tmp_path / "run")
+    report(made, store)
+    keep.keep(store.folder, tmp_path / "kept")
+    for folder, changed, open_ in (("a", (), {"best-of-n"}), ("b", ("ancestral",), {"ancestral", "best-of-n"})):
+        keep.back(tmp_path / folder, tmp_path / "kept", changed)
+        again = Store(tmp_path / folder)
+        again.open(made, "full", force=True)
+        assert {cell.label for cell in status(made, again).open} == open_
+
+
+def test_cells_are_found_by_their_place_whatever_their_ids(keep, model, tmp_path, monkeypatch):
+    made = small(model)
+    store, _ = ran(made, tmp_path / "run")
+    report(made, store)
+    keep.keep(store.folder, tmp_path / "kept")
+    other = small(model, problems=dict(made.problems, seed=4))  # other problems: the same places, other ids
+    monkeypatch.setattr(keep, "_now", lambda about: other)
+    keep.back(tmp_path / "again", tmp_path / "kept")
+    again = Store(tmp_path / "again")
+    again.open(other, "full", force=True)
+    assert status(other, again).open == []
+    assert not {cell.id for cell in status(made, store).cells} & {cell.id for cell in status(other, again).cells}
+
+
+def test_settings_that_were_chosen_are_refused(keep, model, tmp_path):
+    chosen = text(model) + "select: {seeds: [7], metric: violations, budget: 16}\n"
+    made = experiment(tmp_path, chosen)
     store, _ = ran(made, tmp_path / "run")
     report(made, store)
     keep.keep(store.folder, tmp_path / "kept")

@@ -52,7 +52,7 @@ def report(experiment: Experiment, store: Store) -> None:
     comparison = Comparison(experiment, found, truths)
     budgets = _budgets(experiment, found)
     made = list(_tables(comparison, store, now, budgets))
-    of_sets = measured(experiment, tables, budgets["nfe"])
+    of_sets = measured(experiment, tables, budgets["nfe"], store.kept("sets"))
     store.keep("sets", pa.Table.from_pylist(of_sets))
     made += side_by_side(comparison, of_sets, budgets["nfe"])
     if now.failed:

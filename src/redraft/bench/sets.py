@@ -19,15 +19,19 @@ from redraft.bench.plain import canonical
 Row = dict[str, Any]
 
 
-def measured(experiment: Experiment, tables: dict[str, pa.Table], budgets: Sequence[float]) -> list[Row]:
+def measured(
+    experiment: Experiment, tables: dict[str, pa.Table], budgets: Sequence[float], before: Sequence[Row] = ()
+) -> list[Row]:
     """The task's `evaluate_set` for every method and budget, NFE, at which each of its units has a sample.
 
     Units of which some cell kept no samples are left out for all methods: what is said of a set depends on its size.
+    Methods that kept none at all have what was measured of as many samples before.
 
     Args:
         experiment: what was run.
         tables: of `Store.compact`.
         budgets: NFE.
+        before: rows that were measured when there were more samples.
 
     Returns:
         rows of method, budget, samples (how many), metric and value; none if the task has no such metrics.
@@ -51,7 +55,11 @@ def measured(experiment: Experiment, tables: dict[str, pa.Table], budgets: Seque
                 about = {"method": curve.name, "budget": budget, "samples": len(which)}
                 values = task.evaluate_set(samples[which], theirs)
                 found += [about | {"metric": metric, "value": value} for metric, value in values.items()]
-    return found
+    sizes, asked = {row["samples"] for row in found}, set(budgets)
+    new = {curve.name for curve in shown}
+    return found + [
+        row for row in before if row["method"] not in new and row["samples"] in sizes and row["budget"] in asked
+    ]
 
 
 def side_by_side(comparison: Comparison, found: Sequence[Row], budgets: Iterable[float]) -> Iterator[Table]:
@@ -74,12 +82,14 @@ def side_by_side(comparison: Comparison, found: Sequence[Row], budgets: Iterable
 
 
 def _numbered(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    """The tables with the number of each row's sample, without units of which a row has none."""
+    """The tables with the number of each row's sample, without methods that have none and units that some lack."""
     place = {key: number for number, key in enumerate(_keys(tables["samples"]))}
     numbers = [place.get(key) for key in _keys(tables["rows"])]
-    units = [*zip(*(tables["rows"][name].to_pylist() for name in ("problem", "seed")), strict=True)]
-    lacking = {unit for unit, number in zip(units, numbers, strict=True) if number is None}
-    kept = pa.array([unit not in lacking for unit in units])
+    labels, *pair = (tables["rows"][name].to_pylist() for name in ("label", "problem", "seed"))
+    whose = [*zip(labels, zip(*pair, strict=True), numbers, strict=True)]
+    sampled = {label for label, _, number in whose if number is not None}
+    lacking = {unit for label, unit, number in whose if number is None and label in sampled}
+    kept = pa.array([label in sampled and unit not in lacking for label, unit, _ in whose])
     rows = tables["rows"].append_column("sample", pa.array(numbers, pa.int64()))
     return {"rows": rows.filter(kept), "seconds": tables["seconds"].filter(kept), "candidates": pa.table({})}
 

@@ -203,6 +203,11 @@ class Store:
         if len(table):
             self.write(self.folder / f"{name}.parquet", packed(table))
 
+    def kept(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a table that `keep` wrote, if there is one."""
+        path = self.folder / f"{name}.parquet"
+        return list(pq.read_table(path).to_pylist()) if path.exists() else []
+
     def settings(self, cell: str) -> dict[str, Any]:
         """The job, versions and weights that a cell's metrics were made with, and which metrics are true or false."""
         return dict(json.loads(pq.read_schema(self.path(cell, "parquet")).metadata[b"redraft"]))
