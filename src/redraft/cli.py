@@ -64,7 +64,7 @@ class List:
         """Print each with the first line of its documentation, which is read without importing it."""
         for registry in (MODELS, TASKS, METHODS, SAMPLERS, VERIFIERS):
             print(f"{registry.kind}s")
-            print("\n".join(f"  {name:18} {line}" for name, line in _listed(registry)))
+            print("\n".join(f"  {name:19} {line}" for name, line in _listed(registry)))
 
 
 def main(argv: list[str] | None = None) -> int:
