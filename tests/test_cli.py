@@ -163,7 +163,7 @@ def test_list_names_everything(capsys):
     out = capsys.readouterr().out
     for registry in (MODELS, TASKS, METHODS, SAMPLERS, VERIFIERS):
         for name in registry:
-            assert f"  {name:18} {registry[name].__doc__.partition(chr(10))[0]}" in out
+            assert f"  {name:19} {registry[name].__doc__.partition(chr(10))[0]}" in out
 
 
 def test_first_line_of_what_cannot_be_found():

@@ -1,6 +1,7 @@
 """A published sampler by name: every setting of it, in Python, on the command line and in YAML."""
 
 import re
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
@@ -109,6 +110,14 @@ def test_in_yaml(tmp_path):
 def test_assigned_values_are_numbers_truths_nothing_or_words():
     texts = ["a=1", "b=0.5", "c=true", "d=null", "e=word", "f.g=1e-3", "f=kind"]
     assert assigned(texts) == {"a": 1, "b": 0.5, "c": True, "d": None, "e": "word", "f": {"g": 1e-3, "type": "kind"}}
+
+
+def test_whether_rows_end_at_an_end_token_is_a_setting_of_every_preset():
+    for name in SAMPLERS:
+        assert [sampler_of(Preset(name, stop=stop)).stop for stop in (True, False)] == [True, False]
+        assert preset(name).stop
+        assert not preset(name, stop=False).stop
+        assert replace(preset(name, stop=False), stop=True) == preset(name)
 
 
 def test_the_table_in_the_docs_has_every_preset_and_no_other():

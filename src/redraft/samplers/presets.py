@@ -284,15 +284,15 @@ def g_star_loop(
     )
 
 
-def preset(name: str, **settings: Any) -> Unmask:
-    """A published sampler by name, with settings of its own.
+def preset(name: str, *, stop: bool = True, **settings: Any) -> Unmask:
+    """A published sampler by name, with settings of its own; with `stop` rows end at an end token, see `Unmask`.
 
     Raises:
         RedraftError: unknown name or setting; the nearest is suggested.
     """
     _check_names(name, settings)
     sampler: Unmask = SAMPLERS[name](**settings)
-    return sampler
+    return sampler if stop else replace(sampler, stop=False)
 
 
 def _check_names(name: str, settings: Iterable[str]) -> None:
@@ -314,6 +314,7 @@ class Preset:
         temperature: of the softmax; the preset's own if not given.
         top_p: share of the probability that is kept; the preset's own if not given.
         settings: the preset's others, such as block=32 ends_last=true, or scorer=margin scorer.shaped=true.
+        stop: a row ends at the model's end token, see `Unmask`.
     """
 
     name: str = "ancestral"
@@ -321,6 +322,7 @@ class Preset:
     temperature: float | None = None
     top_p: float | None = None
     settings: tuple[str, ...] = ()
+    stop: bool = True
     by_level = True
 
     def __post_init__(self) -> None:
@@ -380,7 +382,7 @@ def sampler_of(named: Preset) -> Unmask:
             if name in holder:
                 raise RedraftError(f"{name} is given twice, as {value} and among the settings as {holder[name]}")
             holder[name] = value
-    return _built(named.name, settings)
+    return replace(_built(named.name, settings), stop=named.stop)
 
 
 def _built(name: str, settings: dict[str, Any]) -> Unmask:
