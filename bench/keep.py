@@ -28,6 +28,7 @@ from redraft.bench.cell import packed
 from redraft.bench.experiment import SHIPPED, Cell, Experiment, cells, checked, load
 from redraft.bench.plain import Map, canonical
 from redraft.bench.store import NAMES, Store
+from redraft.core.errors import RedraftError
 
 PAGES = ("experiment.json", "report.md", "index.html")
 
@@ -86,9 +87,13 @@ def back(folder: Path, kept: Path, changed: Sequence[str] = ()) -> None:
 
 
 def _now(about: dict[str, Any]) -> Experiment:
-    """The experiment as it ships, or as it was if it does not."""
-    ships = (SHIPPED / f"{about['name']}.yaml").is_file()
-    return load(about["name"], about["size"]) if ships else checked(Map(about["source"], {}))
+    """The experiment as it ships, in full if it has lost the size of `about`; as it was if it does not ship."""
+    if not (SHIPPED / f"{about['name']}.yaml").is_file():
+        return checked(Map(about["source"], {}))
+    try:
+        return load(about["name"], about["size"])
+    except RedraftError:
+        return load(about["name"])
 
 
 def rows_of(cell: Cell, table: pa.Table) -> pa.Table:
