@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, said
 from redraft.core.memory import out_of_memory, release
+from redraft.core.rows import bytes_of
 from redraft.core.task import Problems, check_paired
 from redraft.core.verifier import Verifier, VerifierError, blames, trait
 
@@ -97,7 +97,7 @@ class Batched:
         """
         if not self.unique:
             return torch.arange(len(samples)), torch.arange(len(samples))
-        return _firsts([*zip(problem.tolist(), _bytes(samples), strict=True)])
+        return _firsts([*zip(problem.tolist(), bytes_of(samples), strict=True)])
 
     def _asked(self, ask: Ask, samples: Tensor, problems: Problems, shape: tuple[int, ...]) -> Tensor:
         """What `ask` says of the samples, of the shape (B, *shape)."""
@@ -240,12 +240,6 @@ def _may_pass(error: Exception) -> bool:
     """Whether the same call may succeed another time."""
     for_users = isinstance(error, RedraftError) and not isinstance(error, VerifierError)
     return not for_users and not out_of_memory(error)
-
-
-def _bytes(samples: Tensor) -> Iterator[bytes]:
-    """What tells each sample from others, exactly."""
-    rows = samples.detach().cpu().reshape(len(samples), math.prod(samples.shape[1:])).contiguous()
-    return (row.tobytes() for row in rows.view(torch.uint8).numpy())
 
 
 def _firsts(keys: Sequence[Hashable]) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from redraft.core.rows import bytes_of
 from redraft.core.trace import Trace
 
 
 def prints(x: Tensor) -> Tensor:
     """A number (B,) for each row of `x` (B, ...) that equal rows share and others do not, int64."""
-    rows = x.detach().cpu().reshape(len(x), -1).contiguous().view(torch.uint8).numpy()
-    found = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+    found = [hashlib.blake2b(row, digest_size=8).digest() for row in bytes_of(x)]
     return torch.tensor([int.from_bytes(each, "little", signed=True) for each in found], device=x.device)
 
 

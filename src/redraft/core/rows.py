@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from math import prod
 from typing import Any, Self
 
 import torch
@@ -47,6 +48,12 @@ class Rows:
         first = parts[0]
         columns = {name: _join([getattr(part, name) for part in parts]) for name, _ in _row_fields(first)}
         return replace(first, **columns)  # type: ignore[type-var]
+
+
+def bytes_of(values: Tensor) -> Iterator[bytes]:
+    """What tells each row of `values` (B, ...) from others, exactly."""
+    rows = values.detach().cpu().reshape(len(values), prod(values.shape[1:])).contiguous()
+    return (row.tobytes() for row in rows.view(torch.uint8).numpy())
 
 
 def _row_fields(rows: Rows) -> list[tuple[str, Any]]:

@@ -142,9 +142,14 @@ def _named(verifier: Scores | None) -> str:
     return f"{getattr(inner, '__qualname__', type(inner).__qualname__)} {marked('the verifier', inner)}"
 
 
-def _mark(model: Model) -> str:
-    """What tells a model from others: its own `mark`, or else its `digest` and its network."""
+def _mark(model: Model, weights: str | None) -> str:
+    """What tells a model from others: its own `mark`, or else its `digest` and its network.
+
+    Without a digest the `weights` of a run's settings are that mark, which is read off all weights once.
+    """
     own = hasattr(type(model), "mark")
+    if own and weights is not None and not getattr(model, "digest", None):
+        return weights
     held = model if own else [getattr(model, name, None) for name in ("mark", "digest", "net")]
     return marked(f"the model {model.name!r}", held)
 
@@ -210,7 +215,7 @@ class _Session:
             "start": None if start is None else content(self.model.encode(start)),
             "verifier": _named(self.verifier),
             "parts": marked("the method", self.method),
-            "mark": _mark(self.model),
+            "mark": _mark(self.model, self.settings["weights"]),
         }
 
     def begin(self, start: Tensor | None, store: Checkpoint | None) -> None:
