@@ -152,7 +152,7 @@ class FK:
                 break
             if number % self.every == 0:
                 rows = going.repeat_interleave(self.particles)
-                told = told.and_of(walk[rows].state.x, going)
+                told = told.and_of(walk.state.x[rows], going)
                 moment = streams[going].fold("weigh").fold(number), slots[rows].fold("value").fold(number)
                 part, weighed = self._weigh(model, walk[rows], cloud[going], moment, verifier)
                 walk, cloud = walk.put(rows, part), cloud.put(going, weighed)

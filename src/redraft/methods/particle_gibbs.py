@@ -101,7 +101,7 @@ class ParticleGibbs:
                 )
             walk = self._held(walk, draft.carry, len(history))
             rows = open_.repeat_interleave(self.particles)
-            told = told.and_of(walk[rows].state.x, open_)
+            told = told.and_of(walk.state.x[rows], open_)
             value_streams = slots[rows].fold("value").fold(number)
             part, some = self.reward.value(sampler, model, walk[rows], value_streams, verifier)
             walk, value = walk.put(rows, part), value.masked_scatter(rows, some)
