@@ -98,7 +98,7 @@ def test_the_storys_figures(story):
 
 def test_the_curve_has_a_dot_for_each_draft(story):
     found = page(story)
-    assert found.count("<circle") == 2
+    assert found.count('class="dot"') == 2
     assert "valid: 100 at 30" in found
 
 
@@ -115,12 +115,12 @@ def test_ticks_are_few_and_round(most):
 def test_a_chart_leaves_out_what_is_unknown_and_dashes_what_comes_first():
     bare = Line.bare("a", [(0.0, 9.0), (10.0, 1.0), (100.0, 3.0)])
     lone = chart([bare], "value", "NFE", first=True)
-    assert lone.count("<circle") == 2
+    assert lone.count('class="dot"') == 2
     assert "legend" not in lone
     dashed = lone.split('class="first" points="')[1].split('"')[0].split()
-    dot = lone.split('<circle class="dot" cx="')[1].split('"')
-    assert dashed[0] == f"{dot[0]},{dot[2]}"
-    assert dashed[1].split(",")[1] == dot[2]
+    across, down = lone.split('class="dot" transform="translate(')[1].split(")")[0].split(",")
+    assert dashed[0] == f"{across},{down}"
+    assert dashed[1].split(",")[1] == down
     two = chart([bare, Line.bare("<b>", [(10.0, np.nan)]), Line.bare("c", [(10.0, 2.0)])], "value", "NFE")
     assert two.count("<span") == 2
     assert "first" not in two
@@ -150,8 +150,33 @@ def test_a_figure_is_a_file_of_its_own_with_all_within_its_paper():
         across, down = key.attrib["transform"].removeprefix("translate(").rstrip(")").split()
         assert 0 < int(across) < int(paper["width"])
         assert 300 < int(down) < bottom
-    assert len(list(root.iter(f"{name}circle"))) == 10
-    many = chart([Line.bare(str(i), [(10.0, i)]) for i in range(24)], "valid", "NFE")
-    assert len({part.split('"')[0] for part in many.split('<g class="')[1:]}) == 24  # 24 methods, 24 looks
+    assert len([path for path in root.iter(f"{name}path") if path.attrib["class"] == "dot"]) == 10 + 5
     with pytest.raises(ElementTree.ParseError):  # negative control: names are escaped
         ElementTree.fromstring(figure(lines, "valid", "NFE").replace("&lt;", "<"))
+
+
+def test_forty_methods_are_told_apart_without_colour_and_each_by_its_name_in_the_legend():
+    drawn = chart([Line.bare(f"m{i}", [(10.0, i), (20.0, i)]) for i in range(40)], "valid", "NFE")
+    root = ElementTree.fromstring(drawn.split("<p ")[0] + "</div>")
+    lines = [group for group in root.iter("g") if "class" in group.attrib]
+    looks = [(line.attrib["style"], {path.attrib["d"] for path in line.iter("path")}) for line in lines]
+    assert all(len(markers) == 1 for _, markers in looks)
+    apart = {(style.split("--dash:")[1], *markers) for style, markers in looks}
+    assert len(apart) == len(lines) == 40
+    colours = {(style.split(";")[0], *markers) for style, markers in looks}
+    assert len(colours) == 40  # where a line is a single point there are no dashes to see
+    legend = ElementTree.fromstring("<p " + drawn.split("<p ")[1].removesuffix("</div>"))
+    for key, line, (style, (marker,)) in zip(legend, lines, looks, strict=True):
+        svg = key.find("svg")
+        assert key.attrib["class"] == line.attrib["class"]
+        assert svg.attrib["style"] == style
+        assert svg.findall("path")[1].attrib["d"] == marker
+
+
+def test_where_there_is_no_interval_no_band_is_drawn():
+    x, none = np.array([1.0, 10.0, 100.0]), np.full(3, np.nan)
+    assert "band" not in chart([Line("a", x, x, none, none)], "value", "NFE")
+    some = chart([Line("a", x, x, np.array([np.nan, 9.0, 90.0]), np.array([np.nan, 11.0, 110.0]))], "value", "NFE")
+    (band,) = some.split('class="band" points="')[1:]
+    assert len(band.split('"')[0].split()) == 4
+    assert "nan" not in some

@@ -18,7 +18,7 @@ from redraft.bench.samples import gallery
 from redraft.bench.sets import measured, side_by_side
 from redraft.bench.store import Store
 from redraft.core.errors import RedraftError, unknown
-from redraft.report.chart import LEGEND_STYLE, Line, chart
+from redraft.report.chart import LEGEND_STYLE, Line, chart, fading
 from redraft.report.chart import STYLE as CHART_STYLE
 from redraft.report.page import STYLE
 
@@ -120,7 +120,7 @@ def _html(comparison: Comparison, tables: list[Table], now: Status, about: dict[
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Redraft: {escape(experiment.name)}</title>",
-        f"<style>{STYLE}{CHART_STYLE}{LEGEND_STYLE}{TABLE_STYLE}</style>\n</head>\n<body>",
+        f"<style>{STYLE}{CHART_STYLE}{LEGEND_STYLE}{fading(len(comparison.curves))}{TABLE_STYLE}</style>\n</head>\n<body>",
         f'<h1>{escape(experiment.name)}</h1>\n<p>{escape(experiment.claim)}</p>\n<p class="soft">{now}.</p>',
         _table(tables[0]),
         *_charts(comparison),

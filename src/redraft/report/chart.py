@@ -11,20 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redraft.core.errors import RedraftError
+from redraft.report.looks import look
 
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 620, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 44
 ROW, COLUMNS = 20, 3  # of the legend of a file
-COLOURS = ("#2467ab", "#c4572b", "#2f8f5b", "#8a53b5", "#b38a12", "#c23b74", "#3a9ba5", "#6d7480")
-DASHES = {"solid": "none", "dashed": "7 4", "dotted": "2 3"}  # each with all colours, one after the other
-LOOKS = [(colour, *dash) for dash in DASHES.items() for colour in COLOURS]
-STYLE = (
-    "\n".join(
-        f".s{i} {{ --own: {colour}; --rule: {rule}; --dash: {dash}; }}" for i, (colour, rule, dash) in enumerate(LOOKS)
-    )
-    + """
+STYLE = """
 .grid { stroke: var(--line); stroke-width: 1; }
 .first { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 4; }
 .curve { fill: none; stroke: var(--own, var(--accent)); stroke-width: 2; stroke-linejoin: round;
@@ -32,16 +26,10 @@ STYLE = (
 .dot { fill: var(--own, var(--accent)); }
 .band { fill: var(--own, var(--accent)); opacity: .16; }
 """
-)
-LEGEND_STYLE = (
-    """
+LEGEND_STYLE = """
 .legend span { white-space: nowrap; margin-right: 1.1em; cursor: default; }
-.legend i { display: inline-block; width: 1.5em; margin-right: .4em; vertical-align: .25em;
-  border-top: .2em var(--rule) var(--own); }
+.legend svg { display: inline-block; width: 2.6em; height: 1em; margin-right: .4em; vertical-align: -.1em; }
 """
-    + "\n".join(f".chart:has(.legend .s{i}:hover) g:not(.s{i}) {{ opacity: .1; }}" for i in range(len(LOOKS)))
-    + "\n"
-)
 PAPER = "svg { --line: #dfe3e8; --accent: #2467ab; font: 12px system-ui, sans-serif; } text { fill: #4d5663; }\n"
 
 
@@ -53,7 +41,7 @@ class Line:
         name: in the legend.
         x: budgets, NaN and 0 not shown.
         mean: at each.
-        low: end of its band (K,); the mean itself if there is none.
+        low: end of its band (K,); NaN, or the mean itself, where there is none.
         high: other end.
     """
 
@@ -73,7 +61,7 @@ class Line:
 def chart(lines: Sequence[Line], label: str, across: str, first: bool = False) -> str:
     """An `<svg>` with all lines, the budget on a logarithmic axis, and a legend if there are two lines or more.
 
-    Pointing at a name in the legend fades the other lines.
+    Pointing at a name in the legend fades the other lines, where the page has the style of `fading`.
 
     Args:
         lines: what to draw; those without a point are left out.
@@ -87,9 +75,15 @@ def chart(lines: Sequence[Line], label: str, across: str, first: bool = False) -
     box = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)} against {across}"'
     parts = [f"<svg {box}>", *_inside(drawn, across, first), "</svg>"]
     if len(lines) > 1:
-        legend = (f'<span class="s{i}"><i></i>{escape(line.name)}</span>' for i, line in drawn)
+        legend = (f'<span class="s{i}">{_inline_key(i)}{escape(line.name)}</span>' for i, line in drawn)
         parts = ['<div class="chart">', *parts, '<p class="legend soft">', *legend, "</p></div>"]
     return "\n".join(parts)
+
+
+def fading(count: int) -> str:
+    """Style of a page whose charts have at most `count` lines: a name in the legend fades all but its own line."""
+    rules = (f".chart:has(.legend .s{i}:hover) g:not(.s{i}) {{ opacity: .1; }}\n" for i in range(count))
+    return "".join(rules)
 
 
 def figure(lines: Sequence[Line], label: str, across: str) -> str:
@@ -103,9 +97,8 @@ def figure(lines: Sequence[Line], label: str, across: str) -> str:
         raise RedraftError(f"nothing to draw: no line has a value of {label} at a budget above 0")
     height = HEIGHT + ROW * (2 + ceil(len(drawn) / COLUMNS))
     legend = [
-        f'<g class="s{i}" transform="translate({LEFT + k % COLUMNS * (WIDTH - LEFT) // COLUMNS} '
-        f'{HEIGHT + ROW * (1 + k // COLUMNS)})"><line class="curve" x2="18" y1="-4" y2="-4"/>'
-        f'<text x="24">{escape(line.name)}</text></g>'
+        f'<g style="{look(i).style}" transform="translate({LEFT + k % COLUMNS * (WIDTH - LEFT) // COLUMNS} '
+        f'{HEIGHT + ROW * (1 + k // COLUMNS) - 4})">{_key(i)}<text x="36" y="4">{escape(line.name)}</text></g>'
         for k, (i, line) in enumerate(drawn)
     ]
     box = f'viewBox="0 {-ROW} {WIDTH} {height}" width="{WIDTH}" height="{height}"'
@@ -127,7 +120,7 @@ Place = Callable[[float, float], tuple[float, float]]
 def _drawn(lines: Sequence[Line]) -> list[tuple[int, Line]]:
     """The known points of each line that has some, with the number of its look."""
     known = [_known(line) for line in lines]
-    return [(i % len(LOOKS), line) for i, line in enumerate(known) if len(line.x)]
+    return [(i, line) for i, line in enumerate(known) if len(line.x)]
 
 
 def _known(line: Line) -> Line:
@@ -138,7 +131,7 @@ def _known(line: Line) -> Line:
 def _inside(drawn: list[tuple[int, Line]], across: str, first: bool = False) -> list[str]:
     """Axes and lines."""
     x = np.concatenate([line.x for _, line in drawn])
-    y = np.concatenate([part for _, line in drawn for part in (line.low, line.high)])
+    y = np.concatenate([part for _, line in drawn for part in (line.mean, line.low, line.high)])
     place = _scales(x, y)
     return [
         *_axes(x, y, place, across),
@@ -168,15 +161,32 @@ def _ends(y: Floats) -> tuple[float, float]:
 
 
 def _curve(line: Line, number: int, place: Place) -> str:
-    middle, low, high = ([_at(place(a, b)) for a, b in zip(line.x, values, strict=True)]
-                         for values in (line.mean, line.low, line.high))  # fmt: skip
+    here = look(number)
+    middle = [_at(place(a, b)) for a, b in zip(line.x, line.mean, strict=True)]
     dots = "".join(
-        f'<circle class="dot" cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="2.6">'
-        f"<title>{escape(line.name)}: {b:.4g} at {a:.4g}</title></circle>"
+        f'<path class="dot" transform="translate({point})" d="{here.marker}">'
+        f"<title>{escape(line.name)}: {b:.4g} at {a:.4g}</title></path>"
         for point, a, b in zip(middle, line.x, line.mean, strict=True)
     )
-    band = f'<polygon class="band" points="{" ".join(low + high[::-1])}"/>'
-    return f'<g class="s{number}">{band}<polyline class="curve" points="{" ".join(middle)}"/>{dots}</g>'
+    drawn = f'{_band(line, place)}<polyline class="curve" points="{" ".join(middle)}"/>{dots}'
+    return f'<g class="s{number}" style="{here.style}">{drawn}</g>'
+
+
+def _band(line: Line, place: Place) -> str:
+    """Where both ends are known."""
+    known = ~np.isnan(line.low) & ~np.isnan(line.high)
+    low, high = ([_at(place(a, b)) for a, b in zip(line.x[known], values[known], strict=True)]
+                 for values in (line.low, line.high))  # fmt: skip
+    return f'<polygon class="band" points="{" ".join(low + high[::-1])}"/>' if low else ""
+
+
+def _key(number: int) -> str:
+    """A line's look for the legend, from (0, 0) to (30, 0)."""
+    return f'<path class="curve" d="M0 0H30"/><path class="dot" transform="translate(15)" d="{look(number).marker}"/>'
+
+
+def _inline_key(number: int) -> str:
+    return f'<svg viewBox="0 -6 30 12" style="{look(number).style}" aria-hidden="true">{_key(number)}</svg>'
 
 
 def _dashed(line: Line, x: Floats, place: Place) -> str:
