@@ -97,11 +97,14 @@ def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) 
     """The command's dataclass, filled in from `argv`."""
     import tyro
 
+    from redraft.commands.lists import gathered
+
     command = commands.get(argv[0]) if argv else None
     if isinstance(command, Group):
         return _parsed(command.commands, argv[1:], f"{program} {argv[0]}")
     if command is not None:
-        return tyro.cli(_load(command), prog=f"{program} {argv[0]}", args=argv[1:])
+        kind = _load(command)
+        return tyro.cli(kind, prog=f"{program} {argv[0]}", args=gathered(kind, argv[1:]))
     stubs = tuple(Annotated[_stub(name, c), tyro.conf.subcommand(name)] for name, c in commands.items())
     return tyro.cli(Union[stubs], prog=program, args=argv or ["--help"])  # type: ignore[call-overload] # noqa: UP007
 
