@@ -21,7 +21,7 @@ from torch import Tensor
 
 import redraft
 from redraft.bench.compare import Table
-from redraft.report.statistics import student, wilson
+from redraft.report.statistics import mean_interval, wilson
 
 Row = dict[str, Any]
 UNMEASURED = "*Not measured yet.*"
@@ -51,12 +51,12 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def summary(values: Tensor) -> Row:
-    """Mean and 95 % interval: Wilson's of shares, Student's of other means; NaN left out."""
+    """Mean and 95 % interval: Wilson's of shares, else the bootstrap's; NaN left out."""
     values = values.double()[~values.isnan()] if values.is_floating_point() else values.double()
     if not len(values):
         return dict.fromkeys(("mean", "low", "high"), math.nan)
     share = bool(((values == 0) | (values == 1)).all())
-    low, high = wilson(int(values.sum()), len(values)) if share else student(values.tolist())
+    low, high = wilson(int(values.sum()), len(values)) if share else mean_interval(values.tolist())
     return {"mean": float(values.mean()), "low": low, "high": high}
 
 

@@ -41,6 +41,10 @@ def cell(row: dict[str, Any] | None) -> str:
     return f"{row['mean'] * scale:.{places}f}" + (f" ± {half:.{places}f}" if half > 1e-9 else "")
 
 
+def _bare(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    return row and row | {"low": math.nan, "high": math.nan}
+
+
 def by_multiple(verifier: str, metric: str) -> str:
     """One metric under one verifier: methods down, multiples of the base cost across."""
     found = rows()
@@ -138,12 +142,12 @@ def previews() -> str:
 
 
 def settings() -> str:
-    """What was tried at 16 times the base cost, on other problems."""
+    """What was tried at 16 times the base cost, on other problems; over too few seeds for intervals."""
     found = rows()
     body = []
     for method in dict.fromkeys(m for v, m, _, _ in found if v == "classifier" and m not in (*METHODS, "previews")):
         cells = [
-            cell(found.get((verifier, method, 16, metric)))
+            cell(_bare(found.get((verifier, method, 16, metric))))
             for verifier in ("classifier", "agreement")
             for metric in (f"score by {verifier}", "inception_score", "frechet_distance", "recall")
         ]

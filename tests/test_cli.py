@@ -7,7 +7,7 @@ import torch
 import redraft
 from redraft.cli import COMMANDS, first_line, main
 from redraft.commands.demo import Demo
-from redraft.commands.sample import task_of
+from redraft.commands.sample import table, task_of
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
 from redraft.models.nets.board import BoardNet
 from redraft.models.weights import save_network
@@ -94,6 +94,16 @@ def test_sample_writes_a_result_that_loads(tiny, tmp_path, capsys):
     assert re.search(r"^valid +\d+\.\d % +\d+\.\d to \d+\.\d %$", out, re.MULTILINE)
     assert "solved" not in out  # easy boards may have other solutions
     assert "NFE per problem" in out
+
+
+def test_the_table_of_a_sample_has_no_interval_beyond_what_its_metrics_can_be():
+    few = table({"violations": torch.tensor([0, 0, 12]), "valid": torch.tensor([True, True, False])})
+    assert re.search(r"^violations +4   n < 5$", few, re.MULTILINE)
+    assert re.search(r"^valid +66\.7 %   20\.8 to 93\.9 %$", few, re.MULTILINE)
+    many = table({"violations": torch.tensor([0] * 7 + [20]), "confidence": torch.tensor([0.2] + [1.0] * 7)})
+    for name, most in (("violations", 20), ("confidence", 1)):
+        low, high = re.search(rf"^{name} +\S+   (\S+) to (\S+)$", many, re.MULTILINE).groups()
+        assert 0 <= float(low) < float(high) <= most
 
 
 def test_sample_keeps_to_its_budget(tiny, tmp_path):

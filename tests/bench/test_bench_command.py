@@ -70,7 +70,7 @@ def test_run_status_resume_report(grid, tmp_path, capsys, monkeypatch):
     assert "<pre>" in page  # boards of tokens are texts
     assert {"rows.parquet", "seconds.parquet", "candidates.parquet"} <= {path.name for path in out.iterdir()}
     row = next(line for line in tables.splitlines() if line.startswith("| best-of-n | 8 |"))
-    assert re.fullmatch(r"\| best-of-n \| 8 \| [\d.]+ \| 4 \| \S+ \| -?[\d.]+ \([\d.]+ to [\d.]+\) \| .*\|", row)
+    assert re.fullmatch(r"\| best-of-n \| 8 \| [\d.]+ \| 4 \| \S+ \| -?[\d.]+ \(n < 5\) \| .*\|", row)
 
 
 def test_a_grid_that_is_too_large_asks_first(grid, tmp_path, capsys, monkeypatch):

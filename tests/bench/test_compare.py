@@ -1,5 +1,6 @@
 """Statistics against theory, brute force and simulation."""
 
+import re
 from dataclasses import replace
 from itertools import combinations
 
@@ -10,7 +11,7 @@ from redraft.bench.compare import Comparison
 from redraft.bench.curves import Curve, Units
 from redraft.bench.experiment import checked
 from redraft.bench.plain import Map
-from redraft.report.statistics import best_of_k, bootstrap_weights, percentiles, ranks, weighted_means
+from redraft.report.statistics import best_of_k, bootstrap_weights, percentiles, ranks, weighted_means, wilson
 
 RNG = np.random.default_rng
 
@@ -144,8 +145,8 @@ def test_differences_are_paired_by_problem():
 
 
 def test_differences_are_from_the_baseline_with_the_same_model():
-    first, second = curve("a", np.zeros((3, 2))), curve("b", np.ones((3, 2)))
-    third, fourth = curve("a", np.full((3, 2), 0.25), model="n"), curve("b", np.ones((3, 2)), model="n")
+    first, second = curve("a", np.zeros((5, 2))), curve("b", np.ones((5, 2)))
+    third, fourth = curve("a", np.full((5, 2), 0.25), model="n"), curve("b", np.ones((5, 2)), model="n")
     made = comparison(first, second, replace(third, name="n, a"), replace(fourth, name="n, b"), baseline="a")
     rows = made.differences("nfe", [8], "valid").rows
     assert rows == [["b", "1 (1 to 1)"], ["n, b", "0.75 (0.75 to 0.75)"]]
@@ -165,8 +166,8 @@ def test_a_share_without_spread_has_wilsons_interval_and_other_metrics_do_not():
 
 
 def test_words_know_no_rounding_errors():
-    values = np.array([[0.1 + 0.2 - 0.3], [-1e-17]])
-    assert comparison(curve("a", np.ones((1, 2)))).estimate(values).words() == "0 (0 to 0)"
+    values = np.array([[0.1 + 0.2 - 0.3], [-1e-17]] * 5)
+    assert comparison(curve("a", np.ones((5, 2)))).estimate(values).words() == "0 (0 to 0)"
 
 
 def test_units_that_are_missing_do_not_blank_a_method():
@@ -176,3 +177,36 @@ def test_units_that_are_missing_do_not_blank_a_method():
     made = comparison(whole, part)
     assert [row[1] for row in made.summary().rows] == ["6", "3"]
     assert made.of(part, "nfe", np.array([8.0]), "valid").mean[0] == 0
+
+
+def test_of_few_problems_there_are_no_intervals_but_wilsons():
+    rng, point = RNG(6), np.array([8.0])
+    for shape in ((4, 3), (1, 4)):  # of an only problem the seeds are drawn
+        first, second = curve("a", rng.random(shape)), curve("b", rng.random(shape))
+        made = comparison(first, second, truths=(), baseline="a")
+        mean, low, high = (getattr(made.of(first, "nfe", point, "valid"), n)[0] for n in ("mean", "low", "high"))
+        assert np.isnan([low, high]).all()
+        assert made.at_budgets("nfe", [8], "valid").rows[0][1] == f"{mean:.4g} (n < 5)"
+        assert made.differences("nfe", [8], "valid").rows[0][1].endswith("(n < 5)")
+        assert [row[1] for row in made.ranking("nfe", [8], "valid").rows] in (
+            ["1 (n < 5)", "2 (n < 5)"], ["2 (n < 5)", "1 (n < 5)"],
+        )  # fmt: skip
+    shares = comparison(curve("a", [[1, 0], [1, 1], [0, 1], [1, 1]]))
+    assert shares.of(shares.curves[0], "nfe", point, "valid").words() == "0.75 ({:.4g} to {:.4g})".format(*wilson(3, 4))
+    enough = comparison(curve("a", rng.random((5, 1))), truths=()).summary().rows[0][-1]
+    assert re.fullmatch(r"0\.\d+ \(0\.\d+ to 0\.\d+\)", enough)
+
+
+def test_problems_of_which_nothing_is_known_do_not_count_as_many():
+    values = RNG(7).random((6, 1))
+    values[:2] = np.nan
+    made = comparison(curve("a", np.ones((6, 1))), truths=())
+    assert made.estimate(values).words().endswith("(n < 5)")
+
+
+def test_intervals_lie_within_what_a_metric_can_be():
+    """Negative control: Student's would reach below 0, as most values are 0 and one is large."""
+    made = comparison(curve("a", np.array([[0.0]] * 6 + [[40.0]])), truths=())
+    found = made.of(made.curves[0], "nfe", np.array([8.0]), "valid")
+    assert 0 <= found.low[0] < found.high[0] <= 40
+    assert 40 / 7 - 2.45 * 40 / 7 < 0

@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from redraft.report.statistics import student, wilson
+from redraft.report.statistics import mean_interval, wilson
 
 
 @pytest.mark.parametrize(
@@ -34,16 +35,23 @@ def test_wilson_rejects_impossible_counts(successes, n):
         wilson(successes, n)
 
 
-@pytest.mark.parametrize(
-    ("n", "quantile"), [(2, 12.7062), (4, 3.1824), (5, 2.7764), (6, 2.5706), (10, 2.2622), (31, 2.0423), (1001, 1.9623)]
-)
-def test_student_against_tabulated_quantiles(n, quantile):
-    values = [-1.0] * (n // 2) + [0.0] * (n % 2) + [1.0] * (n // 2)
-    spread = (2 * (n // 2) / (n - 1)) ** 0.5
-    low, high = student(values)
-    assert high == pytest.approx(quantile * spread / n**0.5, rel=2e-3)
-    assert low == pytest.approx(-high)
+def test_wilson_takes_shares_of_a_problems_seeds():
+    assert wilson(1, 4) < wilson(1.5, 4) < wilson(2, 4)
 
 
-def test_student_of_one_value_is_unbounded():
-    assert student([3.0]) == (float("-inf"), float("inf"))
+def test_an_interval_of_a_mean_lies_within_what_the_values_can_be():
+    low, high = mean_interval([0.0] * 9 + [10.0])
+    assert 0 == low < 1 < high <= 10
+    assert mean_interval([0.3] * 5) == pytest.approx((0.3, 0.3))
+    assert mean_interval([1.0, 0.5] * 6) == mean_interval([1.0, 0.5] * 6)  # of the same values the same
+
+
+def test_an_interval_of_a_mean_is_the_normal_one_where_there_are_many():
+    values = np.random.default_rng(0).normal(size=400)
+    half = 1.96 * values.std() / 20
+    assert mean_interval(values.tolist()) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+@pytest.mark.parametrize("n", range(5))
+def test_of_few_values_there_is_no_interval(n):
+    assert np.isnan(mean_interval([3.0] * n)).all()

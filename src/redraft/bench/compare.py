@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from redraft.bench.choose import scores
 from redraft.bench.curves import Curve, Floats
 from redraft.bench.experiment import Experiment, cells
 from redraft.bench.store import Store
 from redraft.report.statistics import (
+    FEWEST,
     bootstrap_weights,
     percentiles,
     ranks,
@@ -20,6 +22,7 @@ from redraft.report.statistics import (
     wilson,
 )
 
+FEW = f"n < {FEWEST}"
 WORDS = {"nfe": "NFE", "calls": "calls", "seconds": "s"}
 AXES = {"nfe": "NFE", "calls": "NFE and verifier calls together", "seconds": "wall time"}
 
@@ -53,7 +56,7 @@ class Estimate:
         if np.isnan(self.mean[k]):
             return ""
         mean, low, high = (round(float(v[k]), 12) + 0.0 for v in (self.mean, self.low, self.high))  # no -0, no 1e-17
-        return f"{mean:.4g} ({low:.4g} to {high:.4g})"
+        return f"{mean:.4g} ({FEW if np.isnan(low) else f'{low:.4g} to {high:.4g}'})"
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,27 @@ class Comparison:
         return bootstrap_weights(len(units.problems), len(units.seeds), self.draws)
 
     def estimate(self, values: Floats, share: bool = False) -> Estimate:
-        """Of the mean over units of values (units, K); of a share of 0 or 1 resampling sees no spread: Wilson's."""
+        """Of the mean over units of values (units, K): the bootstrap's interval, of fewer than `FEWEST` problems none.
+
+        Of a `share` it is Wilson's where the bootstrap has none, or sees no spread as all are 0 or 1.
+        """
         means = weighted_means(self.weights, values)
         mean = weighted_means(np.ones((1, len(values))), values)[0]
         low, high = percentiles(means)
-        for k in np.flatnonzero((low == high) & np.isin(mean, (0, 1)) & share):
-            n = len(np.unique(np.flatnonzero(~np.isnan(values[:, k])) // len(self.curves[0].units.seeds)))
-            low[k], high[k] = wilson(round(float(mean[k])) * n, n)
+        counts = self._counts(values)
+        unsure = counts < FEWEST
+        low[unsure] = high[unsure] = np.nan
+        for k in np.flatnonzero(share & (unsure | ((low == high) & np.isin(mean, (0, 1)))) & ~np.isnan(mean)):
+            low[k], high[k] = wilson(float(mean[k]) * counts[k], int(counts[k]))
         unknown = np.isnan(mean)
         return Estimate(mean, np.where(unknown, np.nan, low), np.where(unknown, np.nan, high), means)
+
+    def _counts(self, values: Floats) -> NDArray[np.int64]:
+        """Of how many problems something is known in values (units, K); of an only problem, of how many seeds."""
+        units = self.curves[0].units
+        known = ~np.isnan(values.reshape(len(units.problems), len(units.seeds), -1))
+        counts: NDArray[np.int64] = (known.any(1) if len(units.problems) > 1 else known[0]).sum(0)
+        return counts
 
     def of(self, curve: Curve, axis: str, budgets: Floats, metric: str) -> Estimate:
         """Of a metric of one method within budgets (K,)."""
@@ -111,7 +126,9 @@ class Comparison:
             costs = [f"{np.nanmean(curve.last(n)):.4g}" for n in ("nfe", "verifier_calls", "seconds")]
             ends = [self.of(curve, "nfe", np.array([np.inf]), m).words() for m in metrics]
             rows.append([curve.name, str(len(np.unique(curve.unit))), *costs, *ends])
-        note = "A unit is a problem under a seed. Means with 95 % intervals, bootstrapped over problems."
+        note = (
+            f"A unit is a problem under a seed. Means with 95 % intervals, bootstrapped over {FEWEST} problems or more."
+        )
         return Table("Where each method ends", head, rows, note)
 
     def at_budgets(self, axis: str, budgets: Sequence[float], metric: str) -> Table:
@@ -144,19 +161,23 @@ class Comparison:
         rows = [[curve.name] for curve in self.curves]
         for k in range(len(points)):
             known = [i for i, e in enumerate(found) if not np.isnan(e.mean[k])]
-            words = self._ranked([found[i].draws[:, k] for i in known], metric) if known else []
+            words = self._ranked([found[i] for i in known], k, metric) if known else []
             for i, row in enumerate(rows):
                 row.append(words[known.index(i)] if i in known else "")
         note = "Mean rank with its 95 % interval, and the share of bootstrap samples in which the method is best."
         return Table(f"Ranks by {metric} at equal {AXES[axis]}", _head(axis, budgets), rows, note)
 
-    def _ranked(self, draws: list[Floats], metric: str) -> list[str]:
-        places = ranks(np.stack(draws, 1), self.experiment.metrics.get(metric, "max") == "max")
+    def _ranked(self, found: list[Estimate], k: int, metric: str) -> list[str]:
+        """Rank of each, at the budget number `k`, in words."""
+        best_first = self.experiment.metrics.get(metric, "max") == "max"
+        if self.curves[0].units.drawn < FEWEST:
+            return [f"{rank:.3g} ({FEW})" for rank in ranks(np.array([[e.mean[k] for e in found]]), best_first)[0]]
+        places = ranks(np.stack([e.draws[:, k] for e in found], 1), best_first)
         low, high = percentiles(places)
         best = (places == places.min(1, keepdims=True)) / (places == places.min(1, keepdims=True)).sum(1, keepdims=True)
         return [
             f"{places[:, i].mean():.1f} ({low[i]:.3g} to {high[i]:.3g}), best {100 * best[:, i].mean():.0f} %"
-            for i in range(len(draws))
+            for i in range(len(found))
         ]
 
 

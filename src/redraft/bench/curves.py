@@ -36,6 +36,11 @@ class Units:
         """How many units."""
         return len(self.problems) * len(self.seeds)
 
+    @property
+    def drawn(self) -> int:
+        """How many a bootstrap draws anew: problems, or of an only problem its seeds."""
+        return len(self.problems) if len(self.problems) > 1 else len(self.seeds)
+
     def number(self, problem: NDArray[np.int64], seed: NDArray[np.int64]) -> NDArray[np.int64]:
         """Units (N,) of rows; -1 for those that are no units."""
         place, column = np.searchsorted(self.problems, problem), np.searchsorted(self.seeds, seed)

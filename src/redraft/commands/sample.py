@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -15,7 +16,7 @@ from redraft.core.errors import RedraftError
 from redraft.core.files import prepare
 from redraft.core.registry import METHODS, TASKS
 from redraft.models.weights import read_config
-from redraft.report.statistics import student, wilson
+from redraft.report.statistics import FEWEST, mean_interval, wilson
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +110,7 @@ def shown(model: Any, samples: Tensor) -> list[str]:
 
 
 def table(metrics: dict[str, Tensor]) -> str:
-    """The mean and 95 % interval of each metric (P,): Wilson's of shares, Student's of other means; NaN left out."""
+    """The mean and 95 % interval of each metric (P,): Wilson's of shares, else the bootstrap's; NaN left out."""
     rows = [("metric", "mean", "95 % interval")]
     rows += [(name, *_cells(values[~values.isnan()])) for name, values in metrics.items() if not values.isnan().all()]
     width = max(len(name) for name, _, _ in rows)
@@ -121,8 +122,8 @@ def _cells(values: Tensor) -> tuple[str, str]:
     if _is_share(values):
         low, high = wilson(int(values.sum()), len(values))
         return f"{100 * mean:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %"
-    low, high = student(values.double().tolist())
-    return f"{mean:.4g}", f"{low:.4g} to {high:.4g}"
+    low, high = mean_interval(values.double().tolist())
+    return f"{mean:.4g}", f"n < {FEWEST}" if isnan(low) else f"{low:.4g} to {high:.4g}"
 
 
 def _is_share(values: Any) -> bool:

@@ -24,7 +24,7 @@ from redraft.report.chart import STYLE as CHART_STYLE
 from redraft.report.chart import Line, chart
 from redraft.report.page import STYLE
 from redraft.report.pictures import Pixels, png
-from redraft.report.statistics import student
+from redraft.report.statistics import FEWEST, mean_interval
 
 Rows = list[list[str]]
 
@@ -188,8 +188,11 @@ class Gallery:
             + _difference([found.gain(name) for found in self.found])
             for name, role in self.roles.items()
         ]
-        note = "Means over prompts, with Student's interval of the difference. A held-out verifier has no say in the "
-        note += "search: where the guide rises and it falls, the search exploits the guide."
+        note = (
+            f"Means over prompts; the difference&rsquo;s interval is bootstrapped, over {FEWEST} prompts or more. A "
+            "held-out verifier has no say in the search: where the guide rises and it falls, the search exploits the "
+            "guide."
+        )
         return ["<h2>Scores</h2>", *_table(head, rows), f'<p class="soft">{note}</p>']
 
     def _categories(self) -> list[str]:
@@ -262,7 +265,7 @@ def _difference(gains: list[float]) -> list[str]:
     """A mean and its interval, as cells."""
     if not gains:
         return ["", ""]
-    low, high = student(gains)
+    low, high = mean_interval(gains)
     return [f"{fmean(gains):+.3g}", f"{low:+.3g} to {high:+.3g}" if isfinite(low) else ""]
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
-from statistics import NormalDist, fmean, stdev
+from math import nan, sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 Z = NormalDist().inv_cdf(0.975)
-STUDENT = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}  # where the expansion in `_student` is not yet good
+FEWEST = 5  # values of which a bootstrap is made
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """Wilson's score interval (low, high) of a share, from `successes` out of `n`; (0, 1) where n is 0.
+
+    Successes need not be whole: of a problem under several seeds they are the share of its seeds.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
 
@@ -32,23 +34,16 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return low, 1.0 if successes == n else centre + half
 
 
-def student(values: Sequence[float]) -> tuple[float, float]:
-    """Student's interval (low, high) of the mean of `values`; infinite for fewer than two."""
-    if len(values) < 2:
-        return float("-inf"), float("inf")
-    half = _student(len(values) - 1) * stdev(values) / sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The bootstrap's percentile interval (low, high) of the mean of `values`, which lies within their range.
 
-
-def _student(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t, to 0.2 %: Cornish and Fisher's expansion around the normal's."""
-    terms = (
-        (Z**3 + Z) / 4,
-        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
-        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
-    )
-    expansion = Z + sum(term / float(degrees) ** i for i, term in enumerate(terms, 1))
-    return STUDENT.get(degrees, expansion)
+    NaN for fewer than `FEWEST`: resampling sees too little of the spread of so few.
+    """
+    if len(values) < FEWEST:
+        return nan, nan
+    means = bootstrap_weights(len(values), 1) @ np.array(values, dtype=float)[:, None]
+    low, high = percentiles(means)
+    return float(low[0]), float(high[0])
 
 
 def bootstrap_weights(problems: int, seeds: int, draws: int = 1000, seed: int = 0) -> NDArray[np.float64]:
