@@ -6,13 +6,12 @@ import argparse
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from multiprocessing import get_context
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -37,12 +36,6 @@ def stored(name: str) -> list[Row]:
     """The rows of bench/results/NAME.parquet."""
     path = RESULTS / f"{name}.parquet"
     return pq.read_table(path).to_pylist() if path.exists() else []
-
-
-def truths(rows: pa.Table, metrics: Iterable[str]) -> frozenset[str]:
-    """Those of the metrics that are 0 or 1 in all rows."""
-    columns = {metric: rows[metric].to_numpy() for metric in metrics if metric in rows.column_names}
-    return frozenset(metric for metric, values in columns.items() if np.isin(values, (0, 1)).all())
 
 
 def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -8,12 +8,13 @@ from functools import cache, partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cells import UNMEASURED, truths
+from cells import UNMEASURED
 from measured import RESULTS
 
 from redraft.bench.compare import Comparison
 from redraft.bench.curves import curves
 from redraft.bench.experiment import checked
+from redraft.bench.kept import truths
 from redraft.bench.plain import Map
 from redraft.bench.report import ACROSS, line
 from redraft.bench.sets import side_by_side

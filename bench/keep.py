@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cells import truths
 from measured import RESULTS
 from numpy.typing import NDArray
 
 from redraft.bench.cell import packed
 from redraft.bench.experiment import SHIPPED, Cell, Experiment, cells, checked, load
+from redraft.bench.kept import truths
 from redraft.bench.plain import Map, canonical
 from redraft.bench.store import NAMES, Store
 from redraft.core.errors import RedraftError

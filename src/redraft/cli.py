@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, str | Group] = {
     "bench": Group(
         "Run experiments at equal compute and report them.",
         {
+            "validate": "redraft.commands.bench:Validate",
             "run": "redraft.commands.bench:Run",
             "resume": "redraft.commands.bench:Resume",
             "status": "redraft.commands.bench:Show",

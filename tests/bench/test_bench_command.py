@@ -250,7 +250,7 @@ def test_a_report_of_nothing_and_of_an_unknown_metric_is_refused(grid, tmp_path,
     (tmp_path / "grid.yaml").write_text((tmp_path / "grid.yaml").read_text().replace("valid: max", "vald: max"))
     assert run("run", grid, "--out", out) == 2
     assert "unknown metric 'vald'; did you mean 'valid'?" in capsys.readouterr().err
-    for path in (out / "cells").glob("*/*"):
+    for path in [*(out / "cells").glob("*/*"), out / "rows.parquet"]:
         path.unlink()
     assert run("report", out) == 2
     assert "no cell to report is done" in capsys.readouterr().err

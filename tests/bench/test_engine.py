@@ -20,8 +20,9 @@ from redraft.bench import cell as cell_module
 from redraft.bench import choose, engine
 from redraft.bench.cell import asks
 from redraft.bench.choose import choices
-from redraft.bench.experiment import Spec, cells, made, outlook
+from redraft.bench.experiment import cells, made, outlook
 from redraft.bench.local import LOST, Pool, Serial
+from redraft.bench.spec import Spec
 from redraft.bench.store import Store, sources, weights
 from redraft.core.errors import RedraftError
 

@@ -55,7 +55,7 @@ def test_every_list_option_of_every_command_is_known():
 
     known = {name: list_options(kind) for name, kind in commands(COMMANDS)}
     assert {name: lists for name, lists in known.items() if lists} == {
-        "run": {"set"}, "search": {"settings"}, "sample": {"levels", "settings"},
+        "run": {"set"}, "validate": {"set"}, "search": {"settings"}, "sample": {"levels", "settings"},
     }  # fmt: skip
     for name, kind in commands(COMMANDS):
         for option in known[name]:

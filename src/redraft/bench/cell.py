@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 import redraft
 from redraft.bench.experiment import Cell, made
 from redraft.bench.plain import canonical
+from redraft.bench.running import noted
 from redraft.core.batched import Batched
 from redraft.core.result import Result, weights_of
 from redraft.core.state import Draft
@@ -56,16 +58,19 @@ class Measure:
 
     Attributes:
         threads: of torch. Sums round as the number of threads has it: results are the same where it is.
+        notes: folder in which a cell is noted while it runs, see `redraft.bench.running`.
     """
 
     threads: int = 1
+    notes: Path | None = None
 
     def __call__(self, cell: Cell) -> Outcome:
         """Run `cell`."""
         before = torch.get_num_threads()
         try:
             torch.set_num_threads(self.threads)
-            return _measured(cell)
+            with noted(self.notes, cell.id):
+                return _measured(cell)
         except Exception as error:
             line = f"{type(error).__name__}: {error}".splitlines()[0]
             return Outcome(cell, error=line, details=traceback.format_exc())

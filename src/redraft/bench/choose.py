@@ -6,10 +6,10 @@ import numpy as np
 
 from redraft.bench.curves import curves
 from redraft.bench.experiment import Cell, Experiment, cells
-from redraft.bench.store import Store
+from redraft.bench.kept import Rows
 
 
-def choices(experiment: Experiment, store: Store, ended: set[str]) -> dict[tuple[str, str], str]:
+def choices(experiment: Experiment, store: Rows, ended: set[str]) -> dict[tuple[str, str], str]:
     """The chosen variant by (model, label), for entries all of whose cells for choosing have `ended`.
 
     The best mean of the metric at the budget; of equal ones the first. Settings with cells that raised are left out.
@@ -25,7 +25,7 @@ def choices(experiment: Experiment, store: Store, ended: set[str]) -> dict[tuple
     return {key: best for key, some in complete.items() if (best := _best(experiment, store, some, done)) is not None}
 
 
-def scores(experiment: Experiment, store: Store, some: list[Cell], done: set[str]) -> dict[str, float]:
+def scores(experiment: Experiment, store: Rows, some: list[Cell], done: set[str]) -> dict[str, float]:
     """The mean of the metric, by variant, of those among `some` cells all of which are `done`.
 
     NaN where a unit has no draft within the budget: the others, which are cheaper, would stand for all.
@@ -44,7 +44,7 @@ def scores(experiment: Experiment, store: Store, some: list[Cell], done: set[str
     return found
 
 
-def _best(experiment: Experiment, store: Store, some: list[Cell], done: set[str]) -> str | None:
+def _best(experiment: Experiment, store: Rows, some: list[Cell], done: set[str]) -> str | None:
     assert experiment.select is not None
     sign = 1 if experiment.metrics[experiment.select.metric] == "max" else -1
     found = {v: sign * score for v, score in scores(experiment, store, some, done).items() if score == score}

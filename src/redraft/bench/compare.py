@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from redraft.bench.choose import scores
 from redraft.bench.curves import Curve, Floats
 from redraft.bench.experiment import Experiment, cells
-from redraft.bench.store import Store
+from redraft.bench.kept import Rows
 from redraft.report.statistics import (
     FEWEST,
     bootstrap_weights,
@@ -126,9 +126,7 @@ class Comparison:
             costs = [f"{np.nanmean(curve.last(n)):.4g}" for n in ("nfe", "verifier_calls", "seconds")]
             ends = [self.of(curve, "nfe", np.array([np.inf]), m).words() for m in metrics]
             rows.append([curve.name, str(len(np.unique(curve.unit))), *costs, *ends])
-        note = (
-            f"A unit is a problem under a seed. Means with 95 % intervals, bootstrapped over {FEWEST} problems or more."
-        )
+        note = "A unit is a problem under a seed. Means with 95 % intervals, bootstrapped over problems."
         return Table("Where each method ends", head, rows, note)
 
     def at_budgets(self, axis: str, budgets: Sequence[float], metric: str) -> Table:
@@ -181,7 +179,7 @@ class Comparison:
         ]
 
 
-def selection(experiment: Experiment, store: Store, chosen: dict[tuple[str, str], str]) -> Table | None:
+def selection(experiment: Experiment, store: Rows, chosen: dict[tuple[str, str], str]) -> Table | None:
     """What the settings of each grid reached on the seeds that are for choosing."""
     select = experiment.select
     if select is None:

@@ -14,12 +14,14 @@ from tqdm.auto import tqdm
 from redraft.bench.cell import Measure, Outcome, loaded
 from redraft.bench.choose import choices
 from redraft.bench.experiment import Cell, Experiment, cells, made
+from redraft.bench.kept import Rows
 from redraft.bench.local import Executor, Serial
 from redraft.bench.plain import canonical
+from redraft.bench.running import notes
 from redraft.bench.store import Store
 from redraft.bench.track import Sink
-from redraft.core.build import wrong
-from redraft.core.errors import unknown
+from redraft.core.build import Map, wrong
+from redraft.core.errors import RedraftError, said, unknown
 from redraft.core.state import Draft
 from redraft.core.trace import OWN
 
@@ -51,8 +53,8 @@ class Status:
         return f"{done} of {len(known)} cells done, {failed} failed, {len(known) - done - failed} to do"
 
 
-def status(experiment: Experiment, store: Store) -> Status:
-    """Where the experiment stands in its folder."""
+def status(experiment: Experiment, store: Rows) -> Status:
+    """Where the experiment stands in its folder, or by its kept rows."""
     done, failed = store.held()
     chosen = choices(experiment, store, done | failed)
     return Status(cells(experiment, chosen), done, failed)
@@ -80,7 +82,7 @@ def run(
         RedraftError: the folder cannot be written; all cells that ended before are kept.
     """
     executor, tried = executor or Serial(), set[str]()
-    with store.locked():
+    with store.locked(), notes(store.folder) as place:
         while True:
             now = status(experiment, store)
             todo = [cell for cell in now.open if cell.id not in tried]
@@ -92,7 +94,7 @@ def run(
                 total=total, initial=total - len(now.open), unit="cell", dynamic_ncols=True,
                 disable=None if progress is None else not progress,
             ) as bar:  # fmt: skip
-                _spend(experiment, executor, Measure(threads), todo, store, sink, bar)
+                _spend(experiment, executor, Measure(threads, place), todo, store, sink, bar)
 
 
 def _spend(
@@ -143,6 +145,28 @@ def nfe(experiment: Experiment, some: list[Cell], probe: int = 8) -> int | None:
             costs[key] = _cost(experiment, cell, probe)
         total += costs[key] * (cell.job["shard"][1] - cell.job["shard"][0])
     return None if total != total else round(total)
+
+
+def check_problems(experiment: Experiment, found: Map, probe: int = 1000) -> None:
+    """See that the task can be made and has such problems, of which at most `probe` are made; no model is loaded.
+
+    Raises:
+        RedraftError: it cannot, or has not; with the line in `found`.
+    """
+    try:
+        task = loaded("task", canonical(experiment.task.plain()))
+    except RedraftError as error:
+        raise wrong(found, "task", str(error)) from error
+    select = experiment.select
+    for key, problems in {
+        "problems": experiment.problems,
+        "select": select and experiment.problems | select.problems,
+    }.items():
+        try:
+            if problems:
+                task.problems(**problems | {"n": min(problems["n"], probe)})
+        except (RedraftError, ValueError, TypeError) as error:
+            raise wrong(found, key, said(error)) from error
 
 
 def _cost(experiment: Experiment, cell: Cell, probe: int) -> float:

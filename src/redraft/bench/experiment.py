@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from redraft.bench.plain import canonical, changed, merged, read
-from redraft.core.build import Map, call, stray, wrong
-from redraft.core.errors import RedraftError, check_settings, unknown
-from redraft.core.registry import METHODS, MODELS, TASKS, VERIFIERS, Registry
+from redraft.bench.checks import check, found_in
+from redraft.bench.plain import DEEPEST, canonical, changed, merged, read
+from redraft.bench.spec import Spec, in_short
+from redraft.core.build import Map, call, wrong
+from redraft.core.errors import RedraftError, unknown
+from redraft.core.registry import METHODS, VERIFIERS
 from redraft.core.result import described
-from redraft.core.trace import OWN as COLUMNS
 
 SHIPPED = Path(__file__).parent / "experiments"
 OWN = ("method", "grid", "scale", "verifier", "budget")  # keys of an entry that are not the method's settings
-OF_MODELS = ("device", "compile")  # settings of models that ship
 Goal = Literal["max", "min"]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A name of a registry, with settings."""
-
-    name: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def parsed(cls, holder: dict[str, Any], key: str) -> Self:
-        """From a name, or a mapping with `name` and settings."""
-        given = holder[key]
-        if isinstance(given, str):
-            return cls(given)
-        if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-            raise wrong(holder, key, f"{key} must be a name, or a mapping with a `name`")
-        return cls(given["name"], {k: v for k, v in given.items() if k != "name"})
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"name": self.name, **self.settings}
-
-    @property
-    def words(self) -> str:
-        """Short, for people."""
-        return _word(self.plain(), "name")
 
 
 @dataclass(frozen=True)
@@ -169,14 +141,12 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits that tell cells apart."""
-        said = {key: value for key, value in self.job.items() if key != "method"}  # `resolved` says the same in full
-        said["problems"] = {key: value for key, value in said["problems"].items() if key != "n"}  # the shard says which
-        return hashlib.sha256(canonical(said).encode()).hexdigest()[:16]
+        return id_of(self.job)
 
     @property
     def model(self) -> str:
         """The model with its settings, in words."""
-        return _word(self.job["model"], "name")
+        return in_short(self.job["model"], "name")
 
     @property
     def entry(self) -> tuple[str, str]:
@@ -195,12 +165,48 @@ class Cell:
         return f"{self.name}; seed {self.job['seed']}, problems {start} to {stop - 1}"
 
 
-def load(source: str, size: str = "full", changes: Iterable[str] = ()) -> Experiment:
+def id_of(job: dict[str, Any]) -> str:
+    """The id of the cell that does this job."""
+    said = {key: value for key, value in job.items() if key != "method"}  # `resolved` says the same in full
+    said["problems"] = {key: value for key, value in said["problems"].items() if key != "n"}  # the shard says which
+    return hashlib.sha256(canonical(said).encode()).hexdigest()[:16]
+
+
+def load(source: str, size: str = "full", changes: Iterable[str] = (), most: int | None = None) -> Experiment:
     """The experiment in a file, or one that ships by its name, in one of its sizes, with `changes` such as 'media=3'.
+
+    Args:
+        source: the file, or the name.
+        size: one of the file's; 'full' is the file itself.
+        changes: what the file says, changed.
+        most: cells; more are refused before they are made.
 
     Raises:
         RedraftError: what is wrong with the file, with the line, or with a change.
     """
+    return checked(values(source, size, changes), most)
+
+
+def values(source: str, size: str = "full", changes: Iterable[str] = ()) -> Map:
+    """What the file says in one of its sizes, and `changes` say, unchecked.
+
+    Raises:
+        RedraftError: it cannot be read, or has no such size; or what is wrong with a change.
+    """
+    found, known = _read(source)
+    if size not in known:
+        raise wrong(found, "sizes", str(unknown("size", size, known)))
+    whole: Map = reduce(changed, changes, merged(found, known[size]))
+    return whole
+
+
+def sizes(source: str) -> list[str]:
+    """The sizes that a file has, 'full' first."""
+    return [*_read(source)[1]]
+
+
+def _read(source: str) -> tuple[Map, dict[str, Any]]:
+    """What the file says, and what each of its sizes changes."""
     path = Path(source)
     if not path.suffix and not path.is_file():
         names = sorted(p.stem for p in SHIPPED.glob("*.yaml"))
@@ -208,26 +214,26 @@ def load(source: str, size: str = "full", changes: Iterable[str] = ()) -> Experi
             raise unknown("experiment", source, names)
         path = SHIPPED / f"{source}.yaml"
     found = read(path)
-    sizes = found.pop("sizes", None) or {}
-    if not isinstance(sizes, dict) or not all(isinstance(value, dict) for value in sizes.values()):
+    given = found.pop("sizes", None) or {}
+    if not isinstance(given, dict) or not all(isinstance(value, dict) for value in given.values()):
         raise wrong(found, "sizes", "sizes must be a mapping of names to what they change")
-    if size != "full" and size not in sizes:
-        raise wrong(found, "sizes", str(unknown("size", size, ["full", *sizes])))
-    return checked(reduce(changed, changes, merged(found, sizes.get(size) or {})))
+    return found, {"full": {}} | given
 
 
-def checked(found: Map) -> Experiment:
+def checked(found: Map, most: int | None = None) -> Experiment:
     """The experiment that plain values describe, with every name in it looked up.
 
     Raises:
-        RedraftError: the first thing that is wrong, with its line.
+        RedraftError: the first thing that is wrong, with its line; or that there are more cells than `most`.
     """
     if "model" in found and not isinstance(found["model"], list):
         found["model"] = [found["model"]]
     if isinstance(metric := found.get("metrics"), str):
         found["metrics"] = Map({metric: "max"}, {metric: found.places.get("metrics", "")})
     experiment: Experiment = call(Experiment, found)
-    _names(experiment, found)
+    check(experiment, found)
+    if most is not None and (count := counted(experiment)) > most:
+        raise RedraftError(f"{count:,d} cells are many: say --yes if you mean it")
     for label, entry in experiment.methods.items():
         places: set[tuple[str, str]] = set()
         for setting in spread(label, entry, found):
@@ -237,115 +243,6 @@ def checked(found: Map) -> Experiment:
                 raise wrong(found["methods"], label, f"{label!r} has two settings {' '.join(place).strip()!r}")
             places.add(place)
     return experiment
-
-
-def _names(experiment: Experiment, found: Map) -> None:
-    _found(TASKS, experiment.task, found, "task")
-    for spec, given in zip(experiment.model, found["model"], strict=True):
-        _model(spec, given, found)
-    if experiment.verifier:
-        _found(VERIFIERS, experiment.verifier, found, "verifier")
-    for name in experiment.held_out:
-        if name in (*COLUMNS, "score"):
-            raise wrong(experiment.held_out, name, f"{name!r} is a column of its own: call the metric something else")
-        _found(VERIFIERS, Spec.parsed(experiment.held_out, name), experiment.held_out, name)
-    known = inspect.signature(TASKS[experiment.task.name].problems).parameters.keys() - {"self", "model"}
-    for given in (experiment.problems, experiment.select.problems if experiment.select else {}):
-        for key in given:
-            if key not in known:
-                raise stray(given, key, known, f"argument of {experiment.task.name!r}'s problems")
-    select = experiment.select
-    for given, key in (
-        (experiment.problems, "problems"),
-        (experiment.problems | (select.problems if select else {}), "select"),
-    ):
-        number = given.get("n")
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise wrong(found, key, "problems needs `n`, 1 or more")
-    for name, goal in experiment.metrics.items():
-        if goal not in ("max", "min"):
-            raise wrong(experiment.metrics, name, f"the goal of {name!r} is {goal!r}: use max or min")
-        if name in COLUMNS:
-            raise wrong(experiment.metrics, name, f"{name!r} is no metric: name those of the task, or score")
-    _labels(experiment, found)
-    _numbers(experiment, found)
-
-
-def _found(registry: Registry, spec: Spec, holder: dict[str, Any], key: str) -> None:
-    """Raise unless the `registry` has what `holder[key]` names, and that takes its settings."""
-    if spec.name not in registry:
-        raise wrong(holder, key, str(unknown(registry.kind, spec.name, registry)))
-    for setting in spec.settings:
-        try:
-            check_settings(f"{registry.kind} {spec.name!r}", registry[spec.name], [setting])
-        except RedraftError as error:
-            raise wrong(holder[key], setting, str(error)) from error
-
-
-def _model(spec: Spec, given: Any, found: Map) -> None:
-    """Raise unless there may be such a model; settings of others than those that ship are seen when they are loaded."""
-    if Path(spec.name).is_dir():
-        return
-    if spec.name not in MODELS:
-        if "/" not in spec.name:
-            raise wrong(found, "model", str(unknown("model", spec.name, MODELS)))
-        return
-    for setting in spec.settings:
-        if setting not in OF_MODELS:
-            raise stray(given, setting, OF_MODELS, f"setting of model {spec.name!r}")
-
-
-def _labels(experiment: Experiment, found: Map) -> None:
-    name = experiment.name
-    if not name.strip() or name.startswith(".") or "/" in name or "\\" in name:  # it becomes a folder's
-        raise wrong(found, "name", f"name is {name!r}: it must be a word without slashes that begins with no dot")
-    if experiment.shard < 1 or not experiment.seeds:
-        raise wrong(found, "shard", "shard must be 1 or more, and seeds name one or more")
-    for key in ("model", "metrics"):
-        if not getattr(experiment, key):
-            raise wrong(found, key, f"{key} must name one or more")
-    if experiment.media < 0:
-        raise wrong(found, "media", f"media is {experiment.media}: it must be 0 or more")
-    labels = [label for label, entry in experiment.methods.items() if entry is not None]
-    if not labels:
-        raise wrong(found, "methods", "methods names no method")
-    if experiment.baseline is not None and experiment.baseline not in labels:
-        raise wrong(found, "baseline", str(unknown("method", experiment.baseline, labels)))
-    select = experiment.select
-    if select is None:
-        entry = None if experiment.baseline is None else experiment.methods[experiment.baseline]
-        if isinstance(entry, dict) and entry.get("grid"):
-            raise wrong(found, "baseline", "a baseline with a grid needs `select`, which chooses one of its settings")
-        return
-    if not select.seeds:
-        raise wrong(found["select"], "seeds", "seeds must name one or more")
-    if select.metric not in experiment.metrics:
-        raise wrong(found["select"], "metric", str(unknown("metric", select.metric, experiment.metrics)))
-    shared = set(select.seeds) & set(experiment.seeds)
-    same = {**experiment.problems, **select.problems, "n": 0} == {**experiment.problems, "n": 0}
-    if shared and same:
-        raise wrong(found["select"], "seeds", f"seed {min(shared)} both selects and reports: use others, or `problems`")
-
-
-def _numbers(experiment: Experiment, found: Map) -> None:
-    for key in ("budgets", "seconds"):
-        for given in getattr(experiment, key):
-            if not 0 < given <= sys.float_info.max:
-                raise wrong(found, key, f"{key} has {given}: each must be more than 0, and finite")
-    _seeds(experiment.seeds, found)
-    select = experiment.select
-    if select:
-        _seeds(select.seeds, found["select"])
-        if select.budget is not None and select.budget < 1:
-            raise wrong(found["select"], "budget", f"budget is {select.budget}: it must be 1 or more")
-
-
-def _seeds(seeds: tuple[int, ...], holder: dict[str, Any]) -> None:
-    for place, seed in enumerate(seeds):
-        if seed in seeds[:place]:
-            raise wrong(holder, "seeds", f"seeds has {seed} twice")
-        if abs(seed) >= 2**63:
-            raise wrong(holder, "seeds", f"seeds has {seed}: it must lie between -2**63 and 2**63")
 
 
 def spread(label: str, entry: Any, found: Map) -> Iterator[Setting]:
@@ -378,7 +275,7 @@ def _own_verifier(entry: dict[str, Any]) -> dict[str, Any] | None:
     if not entry.get("verifier"):
         return None
     own = Spec.parsed(entry, "verifier")
-    _found(VERIFIERS, own, entry, "verifier")
+    found_in(VERIFIERS, own, entry, "verifier")
     return own.plain()
 
 
@@ -434,9 +331,31 @@ def _shards(experiment: Experiment, model: Spec, setting: Setting, role: str) ->
             yield Cell(json.loads(canonical(job)), setting.label, setting.variant, setting.point, role, media)
 
 
-def _product(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def counted(experiment: Experiment) -> int:
+    """How many cells an experiment spans, those of settings yet to be chosen included; none is made."""
+    return len(experiment.model) * sum(_span(experiment, entry) for entry in experiment.methods.values())
+
+
+def _span(experiment: Experiment, entry: Any) -> int:
+    """Cells of an entry of `methods` with one model."""
+    if not isinstance(entry, dict):
+        return 0
+    variants = prod(map(len, _lists(entry, "grid").values()))
+    points = max(map(len, _lists(entry, "scale").values()), default=1)
+    reported = points * len(experiment.seeds) * _parts(experiment, experiment.problems)
+    select = experiment.select
+    if select is None or "grid" not in entry:
+        return variants * reported
+    return reported + variants * points * len(select.seeds) * _parts(experiment, experiment.problems | select.problems)
+
+
+def _parts(experiment: Experiment, problems: dict[str, Any]) -> int:
+    return -(-int(problems["n"]) // experiment.shard)
+
+
+def _product(entry: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
     given = _lists(entry, key)
-    return [dict(zip(given, values, strict=True)) for values in product(*given.values())]
+    return (dict(zip(given, some, strict=True)) for some in product(*given.values()))
 
 
 def _zipped(entry: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -453,6 +372,8 @@ def _lists(entry: dict[str, Any], key: str) -> dict[str, list[Any]]:
     for name, values in given.items():
         if not isinstance(values, list) or not values:
             raise wrong(given, name, f"{name} is {values!r}: a {key} asks for a list of values")
+        if name.count(".") > DEEPEST:
+            raise wrong(given, name, f"a setting of {key} has more than {DEEPEST} dots")
     return given
 
 
@@ -467,16 +388,7 @@ def _put(method: dict[str, Any], path: list[str], value: Any) -> Map:
 
 
 def _words(values: dict[str, Any]) -> str:
-    return ", ".join(f"{path.rpartition('.')[2]}={_word(value)}" for path, value in values.items())
-
-
-def _word(value: Any, *kinds: str) -> str:
-    """A value in short: a mapping by its kind, with its other keys in brackets, so that no two are the same."""
-    if isinstance(value, dict):
-        kind = next((key for key in (*kinds, "preset", "type") if key in value), None)
-        rest = ", ".join(f"{key}={_word(other)}" for key, other in value.items() if key != kind)
-        return f"{value[kind] if kind else ''}({rest})" if rest else str(value[kind] if kind else "{}")
-    return canonical(value) if isinstance(value, list) else str(value)
+    return ", ".join(f"{path.rpartition('.')[2]}={in_short(value)}" for path, value in values.items())
 
 
 def outlook(experiment: Experiment, known: list[Cell]) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""YAML as plain values that remember their lines, so that an error can say where it is."""
+"""YAML and JSON as plain values; those of YAML remember their lines, so that an error can say where it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from redraft.core.build import Map, plain
-from redraft.core.errors import RedraftError, require
+from redraft.core.errors import RedraftError, require, said
+from redraft.core.files import regular
+
+LARGEST = 1_000_000  # characters of an experiment, with all aliases written out
+LONG = 80  # characters of a change that errors repeat
+DEEPEST = 50  # mappings and lists inside of each other
 
 
 def read(path: Path) -> Map:
@@ -16,23 +21,80 @@ def read(path: Path) -> Map:
     Scalars are read as in YAML 1.2's core schema: `on` and `no` are words, `1e-3` is a number.
 
     Raises:
-        RedraftError: the file cannot be read, is no YAML, or holds no mapping.
+        RedraftError: the file cannot be read, is no YAML, holds no mapping, or is larger than an experiment can be.
     """
+    try:
+        text = text_of(path)
+    except (OSError, ValueError) as error:
+        raise RedraftError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     yaml = require("yaml", "bench")
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        found = _plain(node, path.name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RedraftError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except RecursionError as error:
-        raise RedraftError(f"{path.name}: an alias stands inside of what it stands for") from error
+        found = _parsed(text, path.name)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path.name}:{mark.line + 1}" if mark else path.name
-        raise RedraftError(f"{place}: this is no YAML: {getattr(error, 'problem', None) or error}") from error
+        raise RedraftError(f"{place}: this is no YAML: {getattr(error, 'problem', None) or said(error)}") from error
     if not isinstance(found, Map):
         raise RedraftError(f"{path.name}: an experiment is a mapping of keys to values")
     return found
+
+
+def text_of(path: Path, largest: int = LARGEST) -> str:
+    """The text of a small file.
+
+    Raises:
+        OSError: there is none that can be read.
+        ValueError: it is larger than `largest` bytes, or no text.
+    """
+    if regular(path).stat().st_size > largest:
+        raise ValueError(f"it has more than {largest:,d} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path, largest: int = LARGEST) -> Any:
+    """The value of a small JSON file.
+
+    Raises:
+        OSError: there is none that can be read.
+        ValueError: it is no such file, or no JSON.
+    """
+    try:
+        return json.loads(text_of(path, largest))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _parsed(text: str, name: str) -> Any:
+    """The value that a YAML text of this name holds, if it is no larger and no deeper than an experiment can be."""
+    yaml = require("yaml", "bench")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError as error:
+        raise _too_deep(name) from error
+    length, depth = _extent(node, name, {}) if node else (0, 0)
+    if depth > DEEPEST:
+        raise _too_deep(name)
+    if length > LARGEST:
+        raise RedraftError(f"{name}: with its aliases written out it has more than {LARGEST:,d} characters")
+    return _plain(node, name)
+
+
+def _extent(node: Any, name: str, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Characters and levels of what a node stands for; a node that has several aliases is looked at once."""
+    if isinstance(node.value, str):
+        return 1 + len(node.value), 1
+    if id(node) not in known:
+        known[id(node)] = None  # under way
+        pairs = [part if isinstance(part, tuple) else (part,) for part in node.value]
+        parts = [_extent(part, name, known) for pair in pairs for part in pair]
+        known[id(node)] = 1 + sum(length for length, _ in parts), 1 + max((depth for _, depth in parts), default=0)
+    if (found := known[id(node)]) is None:
+        raise RedraftError(f"{name}:{node.start_mark.line + 1}: an alias stands inside of what it stands for")
+    return found
+
+
+def _too_deep(name: str) -> RedraftError:
+    return RedraftError(f"{name}: it has more than {DEEPEST} mappings and lists inside of each other")
 
 
 def merged(base: Any, over: Any) -> Any:
@@ -55,14 +117,16 @@ def changed(base: Map, change: str) -> Map:
     path, equals, text = change.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise RedraftError(f"{change!r} changes nothing: write a key and a value, such as problems.n=4")
-    yaml = require("yaml", "bench")
+        raise RedraftError(f"{change[:LONG]!r} changes nothing: write a key and a value, such as problems.n=4")
+    if len(keys) > DEEPEST:
+        raise _too_deep("--set")
+    place = change if len(change) <= LONG else f"{change[:LONG]}..."
     try:
-        over = _plain(yaml.compose(text, Loader=yaml.SafeLoader), change)
-    except yaml.YAMLError as error:
-        raise RedraftError(f"{change!r} has a value that is no YAML") from error
+        over = _parsed(text, place)
+    except require("yaml", "bench").YAMLError as error:
+        raise RedraftError(f"{place!r} has a value that is no YAML") from error
     for key in reversed(keys):
-        over = Map({key: over}, {key: change})
+        over = Map({key: over}, {key: place})
     found: Map = merged(base, over)
     return found
 
@@ -85,7 +149,9 @@ def _mapping(node: Any, name: str) -> Map:
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     for key, value in node.value:
-        word, place = str(key.value), f"{name}:{key.start_mark.line + 1}"
+        if not isinstance(key.value, str):
+            raise RedraftError(f"{name}:{key.start_mark.line + 1}: a key must be a word, no list or mapping")
+        word, place = key.value, f"{name}:{key.start_mark.line + 1}"
         if word in values:
             raise RedraftError(f"{place}: {word!r} stands here a second time, first at {places[word]}")
         values[word], places[word] = _plain(value, name), place

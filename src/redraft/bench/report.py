@@ -14,7 +14,8 @@ from redraft.bench.compare import Comparison, Table, selection
 from redraft.bench.curves import Curve, by_metric, curves
 from redraft.bench.engine import Status, status
 from redraft.bench.experiment import Experiment
-from redraft.bench.samples import gallery
+from redraft.bench.kept import Rows, binary, rows_of
+from redraft.bench.samples import AFTER, gallery, shown_before
 from redraft.bench.sets import measured, side_by_side
 from redraft.bench.store import Store
 from redraft.core.errors import RedraftError, unknown
@@ -35,11 +36,14 @@ ACROSS = {
 def report(experiment: Experiment, store: Store) -> None:
     """Write index.html, report.md and the compacted tables into the experiment's folder.
 
+    Where these tables are all that was kept they stay as they are, and so do the samples that the page shows.
+
     Raises:
-        RedraftError: no cell is done yet, or a metric to report was never measured.
+        RedraftError: no cell is done yet, or a metric to report was never measured; or a file is damaged.
     """
-    now, about = status(experiment, store), store.about()
-    tables = store.compact(now.cells)
+    rows, about = rows_of(experiment, store), store.about()
+    now = status(experiment, rows)
+    tables = store.compact(now.cells) if rows is store else rows.read(now.cells)
     found = curves(tables, merge_variants=experiment.select is not None)
     if not found:
         raise RedraftError(f"no cell to report is done in {store.folder}: `redraft bench resume {store.folder}`")
@@ -47,24 +51,26 @@ def report(experiment: Experiment, store: Store) -> None:
     for name in experiment.metrics:
         if name not in known:
             raise unknown("metric", name, known)
-    some = {cell.label: cell.id for cell in now.cells if cell.id in now.done}.values()
-    truths = frozenset(name for cell in some for name in store.settings(cell)["truths"])
-    comparison = Comparison(experiment, found, truths)
+    judged = binary(tables["rows"], ("score", *experiment.held_out))  # of verifiers: numbers, but some say yes or no
+    comparison = Comparison(experiment, found, rows.truths(now.cells) | judged)
     budgets = _budgets(experiment, found)
-    made = list(_tables(comparison, store, now, budgets))
-    of_sets = measured(experiment, tables, budgets["nfe"], store.kept("sets"))
-    store.keep("sets", pa.Table.from_pylist(of_sets))
+    made = list(_tables(comparison, rows, now, budgets))
+    of_sets = measured(experiment, tables, budgets["nfe"], store.sets())
     made += side_by_side(comparison, of_sets, budgets["nfe"])
     if now.failed:
         made.append(_failures(store, now))
+    page = store.folder / "index.html"
+    if rows is store:
+        store.keep("sets", pa.Table.from_pylist(of_sets))
+    shown = gallery(now.cells, store) if rows is store else shown_before(page)
     store.write(store.folder / "report.md", _markdown(experiment, made, now, about).encode())
-    store.write(store.folder / "index.html", _html(comparison, made, now, about, store).encode())
+    store.write(page, _html(comparison, made, now, about, [*shown]).encode())
 
 
-def _tables(comparison: Comparison, store: Store, now: Status, budgets: dict[str, list[float]]) -> Iterator[Table]:
+def _tables(comparison: Comparison, rows: Rows, now: Status, budgets: dict[str, list[float]]) -> Iterator[Table]:
     experiment = comparison.experiment
     yield comparison.summary()
-    tuned = selection(experiment, store, _chosen(now))
+    tuned = selection(experiment, rows, _chosen(now))
     if tuned:
         yield tuned
     for axis, points in budgets.items():
@@ -95,8 +101,11 @@ def _chosen(now: Status) -> dict[tuple[str, str], str]:
 
 def _failures(store: Store, now: Status) -> Table:
     cells = {cell.id: cell for cell in now.cells if cell.id in now.failed}
-    rows = [[cell.words, str(store.failure(key)["error"])] for key, cell in cells.items()]
-    return Table("Cells that failed", ["cell", "error"], rows, "They are tried again by `redraft bench resume`.")
+    paths = {key: store.path(key, "error.json").relative_to(store.folder) for key in cells}
+    rows = [[cell.words, store.failure(key)["error"], str(paths[key])] for key, cell in cells.items()]
+    return Table(
+        "Cells that failed", ["cell", "error", "file"], rows, "They are tried again by `redraft bench resume`."
+    )
 
 
 def _markdown(experiment: Experiment, tables: list[Table], now: Status, about: dict[str, Any]) -> str:
@@ -114,7 +123,7 @@ def _made_with(about: dict[str, Any]) -> str:
     return f"Size {about['size']}; {versions}" + (f"; weights: {weights}" if weights else "") + mixed + "."
 
 
-def _html(comparison: Comparison, tables: list[Table], now: Status, about: dict[str, Any], store: Store) -> str:
+def _html(comparison: Comparison, tables: list[Table], now: Status, about: dict[str, Any], shown: list[str]) -> str:
     experiment = comparison.experiment
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -125,8 +134,8 @@ def _html(comparison: Comparison, tables: list[Table], now: Status, about: dict[
         _table(tables[0]),
         *_charts(comparison),
         *(_table(table) for table in tables[1:]),
-        *gallery(now.cells, store),
-        "<h2>Settings</h2>\n<details><summary>The experiment's file, resolved</summary>",
+        *shown,
+        f"{AFTER}\n<details><summary>The experiment's file, resolved</summary>",
         f"<pre>{escape(json.dumps(about['source'], indent=1))}</pre></details>",
         f"<footer>{escape(_made_with(about))}</footer>\n</body>\n</html>\n",
     ]

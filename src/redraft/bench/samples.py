@@ -15,10 +15,15 @@ from redraft.bench.cell import loaded
 from redraft.bench.experiment import Cell
 from redraft.bench.plain import canonical
 from redraft.bench.store import Store
+from redraft.core.files import regular
 from redraft.report.gallery import SIDE, pixels
 from redraft.report.pictures import board_picture, inline
 
 MOST = 4  # samples of a method
+
+
+HEAD = "<h2>Samples</h2>"
+AFTER = "<h2>Settings</h2>"  # what follows the gallery in a report
 
 
 def gallery(cells: list[Cell], store: Store) -> Iterator[str]:
@@ -32,11 +37,23 @@ def gallery(cells: list[Cell], store: Store) -> Iterator[str]:
         if cell.media and name not in first and path.exists():
             first[name], jobs[name] = path, cell.job
     if first:
-        yield '<h2>Samples</h2>\n<p class="soft">The first problems, not picked by outcome.</p>'
+        yield f'{HEAD}\n<p class="soft">The first problems, not picked by outcome.</p>'
     for name, path in first.items():
         yield f"<figure><figcaption>{escape(name)}</figcaption>"
         yield from _shown(path, jobs[name])
         yield "</figure>"
+
+
+def shown_before(page: Path) -> Iterator[str]:
+    """The gallery of a report that was made when there were samples."""
+    try:
+        text = regular(page).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return
+    _, head, rest = text.partition(HEAD)
+    found, after, _ = rest.partition(f"\n{AFTER}")
+    if head and after:
+        yield head + found
 
 
 def _shown(path: Path, job: dict[str, Any]) -> Iterator[str]:

@@ -25,7 +25,7 @@ def measured(
     """The task's `evaluate_set` for every method and budget, NFE, at which each of its units has a sample.
 
     Units of which some cell kept no samples are left out for all methods: what is said of a set depends on its size.
-    Methods that kept none at all have what was measured of as many samples before.
+    Methods that kept none at all have what was measured of as many samples before; so have all, if there are none.
 
     Args:
         experiment: what was run.
@@ -36,8 +36,9 @@ def measured(
     Returns:
         rows of method, budget, samples (how many), metric and value; none if the task has no such metrics.
     """
+    asked = set(budgets)
     if not len(tables["samples"]):
-        return []
+        return [row for row in before if row["budget"] in asked]
     task = loaded("task", canonical(experiment.task.plain()))
     problems = task.problems(**experiment.problems)
     problems = problems[problems.ids.argsort()]
@@ -55,7 +56,7 @@ def measured(
                 about = {"method": curve.name, "budget": budget, "samples": len(which)}
                 values = task.evaluate_set(samples[which], theirs)
                 found += [about | {"metric": metric, "value": value} for metric, value in values.items()]
-    sizes, asked = {row["samples"] for row in found}, set(budgets)
+    sizes = {row["samples"] for row in found}
     new = {curve.name for curve in shown}
     return found + [
         row for row in before if row["method"] not in new and row["samples"] in sizes and row["budget"] in asked

@@ -11,7 +11,8 @@ of a cell's id, lie
     ID.error.json           what the cell raised, until it is done
 
 and rows.parquet, seconds.parquet, candidates.parquet and samples.parquet hold all cells in one, made anew for every
-report; sets.parquet has what the report measured of sets of samples.
+report; sets.parquet has what the report measured of sets of samples. While a run is at work, `running` has a small file
+for each cell that is under way.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from redraft.bench.cell import Outcome, packed, versions
-from redraft.bench.experiment import Cell, Experiment, Spec
+from redraft.bench.experiment import Cell, Experiment
+from redraft.bench.plain import canonical, read_json
+from redraft.bench.sound import ALWAYS, TABLES, check_table, check_together, settings_of, table_of
+from redraft.bench.spec import Spec
 from redraft.core.errors import RedraftError, said
-from redraft.core.files import prepare, write
+from redraft.core.files import prepare, regular, write
 from redraft.models.hub import is_hub_folder
 from redraft.models.weights import SHIPPED, digest, digest_of_all
 
@@ -43,9 +47,9 @@ NAMES: dict[str, Callable[[Cell], str]] = {
     "variant": lambda cell: cell.variant,
     "point": lambda cell: cell.point,
 }
-TABLES = {"rows": "parquet"} | {name: f"{name}.parquet" for name in ("seconds", "candidates", "samples")}
-ALWAYS = ("rows", "seconds")  # tables that every cell has
 ABOUT = {"name": str, "size": str, "source": dict, "changes": list, "versions": dict, "weights": dict}
+LARGEST = 50_000_000  # bytes of an experiment.json
+SETS = ("method", "budget", "samples", "metric", "value")  # columns of sets.parquet
 
 
 @dataclass(frozen=True)
@@ -99,15 +103,38 @@ class Store:
             ) from error
 
     def failure(self, cell: str) -> dict[str, Any]:
-        """What a cell raised."""
-        return dict(json.loads(self.path(cell, "error.json").read_text()))
+        """What a cell raised; of a damaged file that it is."""
+        path = self.path(cell, "error.json")
+        try:
+            found = dict(read_json(path))
+            return found | {"error": str(found["error"])}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            return {"error": f"{path} is damaged: delete it and go on with `redraft bench resume`: {said(error)}"}
+
+    def only_kept(self) -> bool:
+        """Whether the folder holds the tables of all cells but no cell, as one that was cleaned."""
+        return (self.folder / "rows.parquet").exists() and not any(self.held())
+
+    def check_own(self) -> None:
+        """See that a run in the folder replaces nothing that cannot be made again.
+
+        Raises:
+            RedraftError: it holds the rows of cells that are gone.
+        """
+        if self.only_kept():
+            raise RedraftError(
+                f"{self.folder} holds kept rows without their cells, which a run would replace: choose another folder "
+                "by --out, or delete its rows.parquet to begin anew"
+            )
 
     def open(self, experiment: Experiment, size: str = "full", force: bool = False) -> None:
         """Make the folder, or see that what is in it was made by the same versions and weights, and write what is run.
 
         Raises:
-            RedraftError: it holds another experiment, or was begun with other versions and `force` is false.
+            RedraftError: it holds another experiment, or kept rows alone, or was begun with other versions and
+                `force` is false.
         """
+        self.check_own()
         now: dict[str, Any] = {"name": experiment.name, "size": size, "source": experiment.plain(), "changes": []}
         now |= {"versions": versions(), "weights": weights(experiment.model) | sources(experiment)}
         path = prepare(self.folder) / "experiment.json"
@@ -133,11 +160,11 @@ class Store:
             RedraftError: there is none, or it is damaged.
         """
         try:
-            about = json.loads((self.folder / "experiment.json").read_text())
-            return {key: _of(kind, about[key]) for key, kind in ABOUT.items()}
-        except OSError as error:
+            about = read_json(self.folder / "experiment.json", LARGEST)
+            return _checked({key: _of(kind, about[key]) for key, kind in ABOUT.items()})
+        except FileNotFoundError as error:
             raise RedraftError(f"{self.folder} holds no experiment: give the folder of `redraft bench run`") from error
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise self.damaged() from error
 
     def damaged(self) -> RedraftError:
@@ -173,27 +200,37 @@ class Store:
             RedraftError: a file is damaged, or has gone though its cell is done.
         """
         done, _ = self.held()
-        found = {}
-        for name, ending in TABLES.items():
-            mine = [cell for cell in cells if cell.id in done]
-            kept = [c for c in mine if name in ALWAYS or self.path(c.id, ending).exists()]
-            found[name] = _joined([(cell, self._whole(cell.id, ending)) for cell in kept])
-        return found
+        parts: dict[str, list[tuple[Cell, pa.Table]]] = {name: [] for name in TABLES}
+        for cell in cells:
+            for name, table in (self._tables(cell.id) if cell.id in done else {}).items():
+                if parts[name] and name == "samples" and table["sample"].type != parts[name][0][1]["sample"].type:
+                    raise self.damage(cell.id, "its samples are of another length than those of other cells")
+                parts[name].append((cell, table))
+        return {name: _joined(some) for name, some in parts.items()}
 
-    def _whole(self, cell: str, ending: str) -> pa.Table:
-        """A table of a cell; of a damaged one the metrics' file is named: it is what makes the cell done."""
-        path, metrics = self.path(cell, ending), self.path(cell, TABLES["rows"])
+    def _tables(self, cell: str) -> dict[str, pa.Table]:
+        """The tables of a cell that is done."""
+        endings = {n: e for n, e in TABLES.items() if n in ALWAYS or os.path.lexists(self.path(cell, e))}
         try:
-            return pq.ParquetFile(path).read(use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            why = f"{path.name} is missing" if isinstance(error, FileNotFoundError) else said(error)
-            raise RedraftError(
-                f"{metrics} is damaged: delete it and go on with `redraft bench resume`: {why}"
-            ) from error
+            tables = {name: table_of(self.path(cell, ending)) for name, ending in endings.items()}
+            for name, table in tables.items():
+                check_table(name, table)
+            check_together(tables)
+            settings_of(tables["rows"].schema, cell)
+        except ValueError as error:
+            raise self.damage(cell, str(error)) from error
+        return tables
+
+    def damage(self, cell: str, why: str) -> RedraftError:
+        """The error for a damaged file of a cell; the metrics' file is named: it is what makes the cell done."""
+        path = self.path(cell, TABLES["rows"])
+        return RedraftError(f"{path} is damaged: delete it and go on with `redraft bench resume`: {why}")
 
     def compact(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:
-        """What `read` gives, written into one file each as well."""
+        """What `read` gives, written into one file each as well; that of the rows says which metrics are truths."""
         tables = self.read(cells)
+        truths = canonical({"truths": sorted(self.truths(cells))})
+        tables["rows"] = tables["rows"].replace_schema_metadata({"redraft": truths})
         for name, table in tables.items():
             self.keep(name, table)
         return tables
@@ -203,14 +240,36 @@ class Store:
         if len(table):
             self.write(self.folder / f"{name}.parquet", packed(table))
 
-    def kept(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a table that `keep` wrote, if there is one."""
-        path = self.folder / f"{name}.parquet"
-        return list(pq.read_table(path).to_pylist()) if path.exists() else []
+    def sets(self) -> list[dict[str, Any]]:
+        """What a report measured of sets of samples before.
+
+        Raises:
+            RedraftError: the file is damaged.
+        """
+        path = self.folder / "sets.parquet"
+        if not os.path.lexists(path):
+            return []
+        try:
+            return list(table_of(path).select(SETS).to_pylist())
+        except (ValueError, KeyError) as error:
+            raise RedraftError(f"{path} is damaged: delete it and make the report again: {said(error)}") from error
+
+    def truths(self, cells: Sequence[Cell]) -> frozenset[str]:
+        """Metrics that are true or false of a sample, by the cells that are done: one of each method."""
+        done, _ = self.held()
+        some = {cell.label: cell.id for cell in cells if cell.id in done}.values()
+        return frozenset(name for cell in some for name in self.settings(cell)["truths"])
 
     def settings(self, cell: str) -> dict[str, Any]:
-        """The job, versions and weights that a cell's metrics were made with, and which metrics are true or false."""
-        return dict(json.loads(pq.read_schema(self.path(cell, "parquet")).metadata[b"redraft"]))
+        """The job, versions and weights that a cell's metrics were made with, and which metrics are true or false.
+
+        Raises:
+            RedraftError: the file is damaged.
+        """
+        try:
+            return settings_of(pq.read_schema(regular(self.path(cell, TABLES["rows"]))), cell)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self.damage(cell, said(error)) from error
 
 
 def weights(models: Sequence[Spec]) -> dict[str, str | None]:
@@ -245,6 +304,13 @@ def _of(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
+
+
+def _checked(about: dict[str, Any]) -> dict[str, Any]:
+    words = [*about["changes"], *about["versions"].values(), *(mark for mark in about["weights"].values() if mark)]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("changes, versions and weights are words")
+    return about
 
 
 def _json(about: dict[str, Any]) -> bytes:

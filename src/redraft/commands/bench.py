@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from redraft.bench import engine
-from redraft.bench.experiment import Experiment, checked, load, outlook
+from redraft.bench.experiment import Experiment, cells, checked, load, outlook, sizes, values
+from redraft.bench.kept import Kept, rows_of
 from redraft.bench.local import Executor, Pool, Serial
 from redraft.bench.report import report
+from redraft.bench.running import under_way
 from redraft.bench.store import Store
 from redraft.bench.track import tracker
 from redraft.core.build import Map, call
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, said
 
 if TYPE_CHECKING:
     from redraft.bench.engine import Status
 
-MOST_CELLS, MOST_NFE = 2_000, 20_000_000
+MOST_CELLS, MOST_NFE = 2_000, 20_000_000  # of a run that does not say --yes
+ESTIMATED = 10  # times as many cells are made to say what they cost
+MOST_STORED = 200_000  # cells that are made only to look at them, unless --yes says so
 Word = Annotated[str, tyro.conf.Positional]
 
 
@@ -68,7 +72,7 @@ class Run:
         file: a YAML file, or the name of an experiment that ships.
         size: such as 'smoke', of those that the file has; 'full' is the file itself.
         out: folder; runs/bench/NAME-SIZE if not given.
-        set: what the file says, changed: keys by dots, such as problems.n=20 model.name=folder.
+        set: what the file says, changed: keys by dots, such as problems.n=20 model.name=folder; may be given again.
         options: how.
     """
 
@@ -80,7 +84,7 @@ class Run:
 
     def run(self) -> Status:
         """Say what it costs, run it, write the report."""
-        experiment = load(self.file, self.size, self.set)
+        experiment = load(self.file, self.size, self.set, None if self.options.yes else ESTIMATED * MOST_CELLS)
         store = Store(self.out or Path("runs/bench") / f"{experiment.name}-{self.size}")
         return _go(experiment, store, self.size, self.options)
 
@@ -100,24 +104,60 @@ class Resume:
     def run(self) -> Status:
         """Run what is left, write the report."""
         store = Store(self.folder)
-        experiment = _stored(store)
+        experiment = _stored(store, self.options.yes)
         return _go(experiment, store, store.about()["size"], self.options)
 
 
 @dataclass(frozen=True)
-class Show:
-    """Say how far an experiment is, and what failed.
+class Validate:
+    """Check an experiment's file whole: names, settings, types, problems, and what it would cost.
 
     Attributes:
-        folder: of `redraft bench run`.
+        file: a YAML file, or the name of an experiment that ships.
+        size: one of those that the file has; all of them if not given.
+        set: what the file says, changed, as of `redraft bench run`; may be given again.
+    """
+
+    file: Word
+    size: str | None = None
+    set: tuple[str, ...] = ()
+
+    def run(self) -> None:
+        """Print what each size spans; the first thing that is wrong is an error."""
+        for size in [self.size] if self.size else sizes(self.file):
+            found = values(self.file, size, self.set)
+            experiment = checked(found, MOST_STORED)
+            engine.check_problems(experiment, found)
+            some = outlook(experiment, cells(experiment))
+            count, cost = len(some), engine.nfe(experiment, some)
+            asks = ", for which `redraft bench run` asks for --yes" if _many(count, cost) else ""
+            print(f"{experiment.name}, {size}: {_sum(count, cost)}{asks}")
+
+
+@dataclass(frozen=True)
+class Show:
+    """Say how far an experiment is, which cells are under way, and what failed.
+
+    Attributes:
+        folder: of `redraft bench run`, or of kept rows.
+        yes: though it has very many cells.
     """
 
     folder: Annotated[Path, tyro.conf.Positional]
+    yes: bool = False
 
     def run(self) -> None:
         """Print it."""
         store = Store(self.folder)
-        _told(engine.status(_stored(store), store), store)
+        experiment = _stored(store, self.yes)
+        rows = rows_of(experiment, store)
+        now = engine.status(experiment, rows)
+        _told(now, store)
+        if isinstance(rows, Kept):
+            print(f"  {rows}")
+        words = {cell.id: cell.words for cell in now.cells}
+        for note in under_way(self.folder):
+            print(f"  under way: {words.get(note.cell, note.cell)}: {note}")
 
 
 @dataclass(frozen=True)
@@ -125,19 +165,24 @@ class Report:
     """Write index.html and report.md of what is done.
 
     Attributes:
-        folder: of `redraft bench run`.
+        folder: of `redraft bench run`, or of kept rows.
+        yes: though it has very many cells.
     """
 
     folder: Annotated[Path, tyro.conf.Positional]
+    yes: bool = False
 
     def run(self) -> None:
         """Write them."""
         store = Store(self.folder)
-        report(_stored(store), store)
+        report(_stored(store, self.yes), store)
+        if store.only_kept():
+            print("made of kept rows: samples stay as the page showed them before, and what raised is not known")
         print(f"report: {store.folder / 'index.html'}")
 
 
 def _go(experiment: Experiment, store: Store, size: str, options: Options) -> Status:
+    store.check_own()
     executor, now = options.executor(), engine.status(experiment, store)
     _estimated(experiment, now, options.yes)
     sink = tracker(options.track, experiment.name) if options.track else None
@@ -162,27 +207,40 @@ def _estimated(experiment: Experiment, now: Status, yes: bool) -> None:
     """Print what is to be done, and refuse what is too much to be meant."""
     todo = [cell for cell in outlook(experiment, now.cells) if cell.id not in now.done]
     cost, count = engine.nfe(experiment, todo), len(todo)
-    words = "an unknown number of" if cost is None else f"about {cost:,d}"
-    print(f"{experiment.name}: {now}; {count} cells, those of settings yet to be chosen included, take {words} NFE")
-    if not yes and (count > MOST_CELLS or (cost or 0) > MOST_NFE):
-        raise RedraftError(f"{count:,d} cells and {words} NFE are many: say --yes if you mean it")
+    print(
+        f"{experiment.name}: {now}; {count} cells, those of settings yet to be chosen included, take {_nfe(cost)} NFE"
+    )
+    if not yes and _many(count, cost):
+        raise RedraftError(f"{_sum(count, cost)} are many: say --yes if you mean it")
+
+
+def _many(count: int, cost: int | None) -> bool:
+    return count > MOST_CELLS or (cost or 0) > MOST_NFE
+
+
+def _sum(count: int, cost: int | None) -> str:
+    return f"{count:,d} cells and {_nfe(cost)} NFE"
+
+
+def _nfe(cost: int | None) -> str:
+    return "an unknown number of" if cost is None else f"about {cost:,d}"
 
 
 def _told(now: Status, store: Store) -> None:
     print(f"{now}; folder: {store.folder}")
     words = {cell.id: cell.words for cell in now.cells}
     for cell in sorted(now.failed & words.keys(), key=words.__getitem__):
-        print(f"  failed: {words[cell]}: {store.failure(cell)['error']}")
+        print(f"  failed: {words[cell]}: {store.failure(cell)['error']} ({store.path(cell, 'error.json')})")
 
 
-def _stored(store: Store) -> Experiment:
+def _stored(store: Store, yes: bool = False) -> Experiment:
     """What the folder says is run; an error names the file."""
     source = store.about()["source"]
     try:
         call(Experiment, source)
-    except RedraftError as error:
-        raise RedraftError(f"{store.damaged()}: {error}") from error
+    except (RedraftError, RecursionError) as error:
+        raise RedraftError(f"{store.damaged()}: {said(error)}") from error
     try:
-        return checked(Map(source, {}))
-    except RedraftError as error:
-        raise RedraftError(f"{store.folder / 'experiment.json'}: {error}") from error
+        return checked(Map(source, {}), None if yes else MOST_STORED)
+    except (RedraftError, RecursionError) as error:
+        raise RedraftError(f"{store.folder / 'experiment.json'}: {said(error)}") from error

@@ -103,7 +103,7 @@ def call(make: Callable[..., Any], settings: Map | dict[str, Any]) -> Any:
     Raises:
         RedraftError: an unknown key, a value of another type, or what `make` itself refuses.
     """
-    known, hints = inspect.signature(make).parameters, _hints(make)
+    known, hints = inspect.signature(make).parameters, hints_of(make)
     for key in settings:
         if key not in known:
             raise stray(settings, key, known, f"setting of {make.__name__}")
@@ -222,11 +222,12 @@ def _refused(holder: dict[str, Any], key: str, wanted: str | None) -> Any:
     raise wrong(holder, key, f"{key} is {holder[key]!r}: it must be {wanted or 'something else'}")
 
 
-def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(make: Callable[..., Any]) -> dict[str, Any]:
+    """The types that a dataclass or an annotated function states, by parameter; none that only a checker can see."""
     try:
         plain = isinstance(make, type) and not is_dataclass(make)
         return get_type_hints(make.__init__ if plain else make)
-    except NameError:  # annotations that only a type checker can see
+    except NameError:
         return {}
 
 

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from redraft.core.errors import RedraftError
+
+
+def regular(path: str | Path) -> Path:
+    """The path, if a regular file is there: a named pipe would keep its reader waiting, and a device may have no end.
+
+    Raises:
+        OSError: there is none.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # such as a zero byte in the name
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return Path(path)
 
 
 def prepare(folder: Path) -> Path:
