@@ -15,6 +15,7 @@ from redraft.bench.compare import Comparison, Table
 from redraft.bench.curves import curves
 from redraft.bench.experiment import Experiment
 from redraft.bench.plain import canonical
+from redraft.core.errors import RedraftError
 
 Row = dict[str, Any]
 
@@ -45,6 +46,7 @@ def measured(
     kept = tables["samples"]["sample"].combine_chunks()
     samples = torch.tensor(kept.flatten().to_numpy()).reshape(len(kept), -1)
     owners = torch.tensor(tables["samples"]["problem"].to_numpy())
+    _check(tables["samples"], torch.isin(owners, problems.ids))
     shown = curves(_numbered(tables), merge_variants=experiment.select is not None)
     found = []
     for curve in tqdm(shown, desc="sets of samples", unit="method", dynamic_ncols=True, disable=None, leave=False):
@@ -61,6 +63,17 @@ def measured(
     return found + [
         row for row in before if row["method"] not in new and row["samples"] in sizes and row["budget"] in asked
     ]
+
+
+def _check(samples: pa.Table, known: torch.Tensor) -> None:
+    """Raise unless all samples (N,) are of problems that are `known`."""
+    if not known.all():
+        row = int((~known).int().argmax())
+        cell, problem = samples["cell"][row].as_py(), samples["problem"][row].as_py()
+        raise RedraftError(
+            f"cells/{cell[:2]}/{cell}.samples.parquet has samples of problem {problem}, which the experiment has not: "
+            f"delete {cell}.parquet beside it and go on with `redraft bench resume`"
+        )
 
 
 def side_by_side(comparison: Comparison, found: Sequence[Row], budgets: Iterable[float]) -> Iterator[Table]:

@@ -26,6 +26,9 @@ COLUMNS = {
 """What each table has; rows and candidates have metrics beside."""
 
 
+MOST_ROWS = 100_000_000  # of a table, which are more than fit into memory
+
+
 def table_of(path: Path) -> pa.Table:
     """The table that a Parquet file holds.
 
@@ -33,11 +36,14 @@ def table_of(path: Path) -> pa.Table:
         ValueError: there is no such file, or it cannot be read.
     """
     try:
-        return pq.ParquetFile(regular(path)).read(use_threads=False)
+        with pq.ParquetFile(regular(path)) as file:
+            if file.metadata.num_rows > MOST_ROWS:
+                raise ValueError(f"{path.name} has more than {MOST_ROWS:,d} rows")
+            return file.read(use_threads=False)
     except FileNotFoundError as error:
         raise ValueError(f"{path.name} is missing") from error
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read: {said(error)}") from error
+        raise ValueError(f"{path.name} cannot be read: {getattr(error, 'strerror', None) or said(error)}") from error
 
 
 def check_table(name: str, table: pa.Table) -> None:
@@ -65,13 +71,18 @@ def _fits(column: str, kind: Any) -> bool:
     return bool(kind == (pa.int64() if column in COUNTS else pa.float64()))
 
 
-def check_together(tables: dict[str, pa.Table]) -> None:
-    """See that all tables of a cell are of the same drafts of the same problems.
+def check_cell(cell: str, tables: dict[str, pa.Table]) -> None:
+    """See that all tables of a cell are sound, and of the same drafts of as many problems as it has.
 
     Raises:
         ValueError: they are not.
     """
+    for name, table in tables.items():
+        check_table(name, table)
     rows = tables["rows"]
+    start, stop = settings_of(rows.schema, cell)["job"]["shard"]
+    if len(rows["problem"].unique()) != stop - start:
+        raise ValueError(f"its table of rows is not of {stop - start} problems")
     for name in ("seconds", "samples"):
         other = tables.get(name)
         if other is not None and not all(other[key].equals(rows[key]) for key in ("problem", "draft")):

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from redraft.bench.cell import Outcome, packed, versions
 from redraft.bench.experiment import Cell, Experiment
 from redraft.bench.plain import canonical, read_json
-from redraft.bench.sound import ALWAYS, TABLES, check_table, check_together, settings_of, table_of
+from redraft.bench.sound import ALWAYS, TABLES, check_cell, settings_of, table_of
 from redraft.bench.spec import Spec
 from redraft.core.errors import RedraftError, said
 from redraft.core.files import prepare, regular, write
@@ -213,10 +213,7 @@ class Store:
         endings = {n: e for n, e in TABLES.items() if n in ALWAYS or os.path.lexists(self.path(cell, e))}
         try:
             tables = {name: table_of(self.path(cell, ending)) for name, ending in endings.items()}
-            for name, table in tables.items():
-                check_table(name, table)
-            check_together(tables)
-            settings_of(tables["rows"].schema, cell)
+            check_cell(cell, tables)
         except ValueError as error:
             raise self.damage(cell, str(error)) from error
         return tables
