@@ -1,12 +1,13 @@
 """What files say, and what is said of files that are wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
 from grids import TEXT, experiment, network, text
 
 from redraft import IPR, Generate, Unmask, preset
-from redraft.bench.experiment import SHIPPED, cells, load, made, spread
+from redraft.bench.experiment import SHIPPED, cells, counted, load, made, outlook, spread
 from redraft.bench.plain import Map, merged, read
 from redraft.core.errors import RedraftError
 from redraft.core.registry import MODELS
@@ -239,3 +240,94 @@ def test_shipped_experiments_are_sound(name, size):
     assert found.claim
     assert found.baseline in found.methods
     assert len({cell.id for cell in cells(found)}) == len(cells(found))
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
+)
+CHAIN = "a0: &a0 x\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 3000))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (BOMB, "x.yaml: with its aliases written out it has more than 1,000,000 characters"),
+        ("a: &a " + "x" * 1000 + "\nb: [" + "*a, " * 1001 + "]", "x.yaml: with its aliases written out"),
+        ("a: " + "[" * 100 + "]" * 100, "x.yaml: it has more than 50 mappings and lists inside of each other"),
+        ("[\n" * 3000, "x.yaml: it has more than 50 mappings and lists inside of each other"),
+        (CHAIN, "x.yaml: it has more than 50 mappings and lists inside of each other"),
+        ("a: &a [x, {b: *a}]", "x.yaml:1: an alias stands inside of what it stands for"),
+        ("x" * 1_000_001, "x.yaml cannot be read: it has more than 1,000,000 bytes"),
+        ("? [a, b]\n: 1", "x.yaml:1: a key must be a word, no list or mapping"),
+    ],
+)
+def test_a_file_that_stands_for_too_much_is_refused_at_once(content, sentence, tmp_path):
+    (tmp_path / "x.yaml").write_text(content)
+    with pytest.raises(RedraftError) as caught:
+        read(tmp_path / "x.yaml")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_aliases_that_are_meant_are_read(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: &a {b: [1, 2]}\nc: [*a, *a]\n")
+    assert read(tmp_path / "x.yaml")["c"] == [{"b": [1, 2]}, {"b": [1, 2]}]
+
+
+def test_what_is_no_file_keeps_no_one_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    for name, why in (("pipe", "Not a regular file"), ("folder", "Is a directory")):
+        with pytest.raises(RedraftError, match=f"{name}.yaml cannot be read: {why}"):
+            load(str(tmp_path / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize("change", ["a=" + "[\n" * 2000, "a=" + "[" * 100 + "]" * 100, ".".join("a" * 5000) + "=1"])
+def test_a_change_that_is_too_deep_is_refused(change, tmp_path):
+    (tmp_path / "grid.yaml").write_text(TEXT.replace("MODEL", "sudoku-tokens"))
+    with pytest.raises(RedraftError, match="it has more than 50 mappings and lists") as caught:
+        load(str(tmp_path / "grid.yaml"), changes=[change])
+    assert len(str(caught.value)) < 300
+
+
+def test_a_setting_of_a_grid_that_is_too_deep_is_refused(tmp_path):
+    deep = TEXT.replace("{ratio: [0.1, 0.5]}", "{" + ".".join("a" * 200) + ": [1]}")
+    with pytest.raises(RedraftError, match="a setting of grid has more than 50 dots"):
+        experiment(tmp_path, deep.replace("MODEL", "sudoku-tokens"))
+
+
+def test_cells_are_counted_as_they_are_made(model, tmp_path):
+    chosen = "select: {seeds: [7, 8, 9], metric: valid, problems: {n: 3}}\nbaseline"
+    for content in (text(model), text(model, **{"shard: 2": "shard: 3"}), text(model, baseline=chosen)):
+        found = experiment(tmp_path, content)
+        assert counted(found) == len(outlook(found, cells(found)))
+    (tmp_path / "sizes.yaml").write_text(text(model) + "sizes: {less: {methods: {ipr: null}}}\n")
+    assert counted(load(str(tmp_path / "sizes.yaml"), "less")) == 3 * 4
+
+
+def test_a_grid_of_billions_is_counted_at_once(tmp_path):
+    """It would be made for weeks."""
+    grid = {name: list(range(1, 101)) for name in ("iterations", "a", "b", "c", "d")}
+    deep = TEXT.replace("{ratio: [0.1, 0.5]}", str(grid)).replace("MODEL", "sudoku-tokens")
+    (tmp_path / "grid.yaml").write_text(deep)
+    with pytest.raises(RedraftError, match=r"^40,000,000,012 cells are many: say --yes if you mean it$"):
+        load(str(tmp_path / "grid.yaml"), most=2000)
+    (tmp_path / "many.yaml").write_text(TEXT.replace("n: 4,", f"n: {10**8},").replace("MODEL", "sudoku-tokens"))
+    with pytest.raises(RedraftError, match=r"^500,000,000 cells are many"):
+        load(str(tmp_path / "many.yaml"), most=2000)
+
+
+TYPES = [
+    ("difficulty: easy", "difficulty: 5", "grid.yaml:6: difficulty is 5: it must be a word"),
+    ("seed: 3,", "seed: x,", "grid.yaml:6: seed is 'x': it must be a whole number"),
+    ("verifier: violations", "verifier: {name: clip, frames: many}", "grid.yaml:5: frames is 'many': it must be"),
+    ("task: sudoku-tokens", "task: {name: python, device: 3}", "grid.yaml:3: device is 3: it must be a word"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), TYPES)
+def test_values_of_another_type_are_said_with_their_line(old, new, sentence, tmp_path):
+    assert old in TEXT
+    with pytest.raises(RedraftError) as caught:
+        experiment(tmp_path, TEXT.replace(old, new, 1).replace("MODEL", "sudoku-tokens"))
+    assert sentence in str(caught.value)
