@@ -2,18 +2,20 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from grids import experiment, network, ran, small, text
+from grids import Failing, experiment, network, ran, small, text
 
 from redraft.bench.engine import status
 from redraft.bench.kept import binary, rows_of, truths
 from redraft.bench.report import report
 from redraft.bench.store import Store
 from redraft.cli import main
+from redraft.core.errors import RedraftError
 
 CHOSEN = "select: {seeds: [7], metric: violations, budget: 16}\n"
 
@@ -52,11 +54,43 @@ def test_a_report_of_kept_rows_is_the_report_that_was_kept(name, keep, stores, t
     assert "differ" in before[Path("report.md")].decode()
     assert main(["bench", "report", str(tmp_path / "kept")]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "made of kept rows: samples stay as the page showed them before, and what raised is not known"
+    assert said[0] == "made of kept rows: samples stay as the page showed them before"
     assert files(tmp_path / "kept") == before
     (tmp_path / "kept" / "report.md").unlink()
     assert main(["bench", "report", str(tmp_path / "kept")]) == 0
     assert files(tmp_path / "kept") == before
+
+
+def test_what_raised_is_kept_too(keep, stores, tmp_path, capsys):
+    made = small(str(stores["grid"].folder.parent / "tiny"), metrics={"violations": "min"})
+    two = replace(made, methods={"ipr": {"initial": {"preset": "ancestral", "steps": 2}}} | made.methods)
+    store, now = ran(two, tmp_path / "run", Failing("ipr"))
+    report(two, store)
+    keep.keep(store.folder, tmp_path / "kept")
+    before = files(tmp_path / "kept")
+    assert "Cells that failed" in before[Path("report.md")].decode()
+    assert main(["bench", "status", str(store.folder)]) == 0
+    first = capsys.readouterr().out.splitlines()
+    assert first[0].startswith("4 of 8 cells done, 4 failed, 0 to do")
+    assert main(["bench", "status", str(tmp_path / "kept")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.replace("/kept/", "/run/") for line in said[1:5]] == first[1:5]
+    assert main(["bench", "report", str(tmp_path / "kept")]) == 0
+    assert files(tmp_path / "kept") == before
+    (tmp_path / "kept" / "failed.parquet").write_bytes(b"")
+    assert main(["bench", "status", str(tmp_path / "kept")]) == 2
+    assert "failed.parquet is damaged: put back the file that was kept" in capsys.readouterr().err
+
+
+def test_errors_that_are_no_more_are_not_kept(stores, tmp_path):
+    made = small(str(stores["grid"].folder.parent / "tiny"))
+    store, _ = ran(made, tmp_path, Failing("one"))
+    with pytest.raises(RedraftError, match="no cell to report is done"):
+        report(made, store)
+    assert (tmp_path / "failed.parquet").exists()
+    ran(made, tmp_path)
+    report(made, store)
+    assert not (tmp_path / "failed.parquet").exists()
 
 
 def test_without_a_page_there_are_no_samples_to_keep(keep, stores, tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from redraft.bench.curves import Floats
 from redraft.bench.experiment import Cell, Experiment, cells
 from redraft.bench.sound import ALWAYS, TABLES, check_table, table_of
-from redraft.bench.store import NAMES, Store
-from redraft.core.errors import RedraftError
+from redraft.bench.store import FAILED, NAMES, Store
+from redraft.core.errors import RedraftError, said
 
 Place = tuple[str, str, str, str, str, int, int]
 OF_CELLS = (*NAMES, "seed")  # columns that say whose a row is
@@ -35,6 +35,9 @@ class Rows(Protocol):
     def truths(self, some: Sequence[Cell], /) -> frozenset[str]:
         """Metrics that are true or false of a sample."""
 
+    def errors(self, some: Sequence[Cell], /) -> dict[str, tuple[str, str]]:
+        """What those of the cells that failed raised, and the file below the folder that says more, by id."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -44,24 +47,42 @@ class Kept:
 
     Attributes:
         experiment: whose they are.
-        tables: by name, those of `sound.TABLES` that there are.
+        tables: by name, those of `sound.TABLES`, empty where there is none.
+        failed: what cells raised.
     """
 
     experiment: Experiment
     tables: dict[str, pa.Table]
+    failed: pa.Table
 
     @cached_property
     def ids(self) -> dict[str, str]:
-        """The ids that cells had, by those that they have now."""
+        """The ids that cells that are done had, by those that they have now."""
         places = dict(_places(self.tables["rows"]))
-        tuned = self.experiment.select is not None
-        chosen = {(model, label): variant for role, model, label, variant, *_ in places if tuned and role == "report"}
-        known = ((cell.id, places.get(_place(cell, self.experiment.shard))) for cell in cells(self.experiment, chosen))
+        known = ((cell.id, places.get(_place(cell, self.experiment.shard))) for cell in self._cells(places))
         return {now: before for now, before in known if before is not None}
 
+    @cached_property
+    def raised(self) -> dict[str, tuple[str, str]]:
+        """What cells raised and the file that said more, by the ids that they have now."""
+        shard, failed = self.experiment.shard, self.failed.to_pylist()
+        places = {_failed_place(row, shard): (row["error"], row["file"]) for row in failed}
+        known = ((cell.id, places.get(_place(cell, shard))) for cell in self._cells(places))
+        return {now: told for now, told in known if told is not None and now not in self.ids}
+
+    def _cells(self, places: Iterable[Place]) -> list[Cell]:
+        """All cells, those of the settings among them that were chosen."""
+        tuned = self.experiment.select is not None
+        chosen = {(model, label): variant for role, model, label, variant, *_ in places if tuned and role == "report"}
+        return cells(self.experiment, chosen)
+
     def held(self) -> tuple[set[str], set[str]]:
-        """Ids of the cells whose rows there are; what the others raised is not kept."""
-        return {*self.ids}, set()
+        """Ids of the cells whose rows there are, and of those that raised."""
+        return {*self.ids}, {*self.raised}
+
+    def errors(self, some: Sequence[Cell]) -> dict[str, tuple[str, str]]:
+        """What those of the cells that failed raised, and the file that said more, by id."""
+        return {cell.id: self.raised[cell.id] for cell in some if cell.id in self.raised}
 
     def read(self, some: Sequence[Cell]) -> dict[str, pa.Table]:
         """All rows of those of the cells that there are; each row says whose it is."""
@@ -76,8 +97,8 @@ class Kept:
         """What is kept, in a sentence."""
         parts = [f"{name} ({len(table):,d})" for name, table in self.tables.items() if len(table)]
         return (
-            f"kept are the tables of all cells, {', '.join(parts)}; not the cells, their samples, what raised, nor of "
-            "best-of-N, whose candidates are kept, all rows"
+            f"kept are the tables of all cells, {', '.join(parts)}; not the cells, their samples, nor all rows of "
+            "best-of-N, whose candidates are kept"
         )
 
 
@@ -93,7 +114,17 @@ def rows_of(experiment: Experiment, store: Store) -> Store | Kept:
     rows, seconds = (tables[name] for name in ALWAYS)
     if not all(rows[name].equals(seconds[name]) for name in ("cell", "problem", "draft")):
         raise _damaged(store.folder / "seconds.parquet", "it is of other rows than rows.parquet")
-    return Kept(experiment, tables)
+    return Kept(experiment, tables, _failed(store.folder / f"{FAILED}.parquet"))
+
+
+def _failed(path: Path) -> pa.Table:
+    """What cells raised, by whose they were."""
+    if not path.exists():
+        return pa.table({})
+    try:
+        return _plain(table_of(path).select([*OF_CELLS, "start", "error", "file"]))
+    except (ValueError, KeyError) as error:
+        raise _damaged(path, said(error)) from error
 
 
 def _table(path: Path, name: str) -> pa.Table:
@@ -135,6 +166,10 @@ def _places(rows: pa.Table) -> Iterator[tuple[Place, str]]:
     for row in found:
         shard = firsts[row["role"]].index(row["problem_min"])
         yield (*(row[name] for name in whose[1:]), shard), row["cell"]
+
+
+def _failed_place(row: dict[str, Any], shard: int) -> Place:
+    return *(row[name] for name in (*NAMES, "seed") if name != "cell"), row["start"] // shard
 
 
 def _place(cell: Cell, shard: int) -> Place:

@@ -50,7 +50,7 @@ def report(experiment: Experiment, store: Store) -> None:
     known = [*by_metric(found)]
     for name in experiment.metrics:
         if name not in known:
-            raise unknown("metric", name, known)
+            raise RedraftError(f"{store.folder / 'experiment.json'}: {unknown('metric', name, known)}")
     judged = binary(tables["rows"], ("score", *experiment.held_out))  # of verifiers: numbers, but some say yes or no
     comparison = Comparison(experiment, found, rows.truths(now.cells) | judged)
     budgets = _budgets(experiment, found)
@@ -58,7 +58,7 @@ def report(experiment: Experiment, store: Store) -> None:
     of_sets = measured(experiment, tables, budgets["nfe"], store.sets())
     made += side_by_side(comparison, of_sets, budgets["nfe"])
     if now.failed:
-        made.append(_failures(store, now))
+        made.append(_failures(rows, now))
     page = store.folder / "index.html"
     if rows is store:
         store.keep("sets", pa.Table.from_pylist(of_sets))
@@ -99,12 +99,11 @@ def _chosen(now: Status) -> dict[tuple[str, str], str]:
     return {c.entry: c.variant for c in now.cells if c.role == "report" and c.variant}
 
 
-def _failures(store: Store, now: Status) -> Table:
+def _failures(rows: Rows, now: Status) -> Table:
     cells = {cell.id: cell for cell in now.cells if cell.id in now.failed}
-    paths = {key: store.path(key, "error.json").relative_to(store.folder) for key in cells}
-    rows = [[cell.words, store.failure(key)["error"], str(paths[key])] for key, cell in cells.items()]
+    told = [[cells[key].words, error, file] for key, (error, file) in rows.errors([*cells.values()]).items()]
     return Table(
-        "Cells that failed", ["cell", "error", "file"], rows, "They are tried again by `redraft bench resume`."
+        "Cells that failed", ["cell", "error", "file"], told, "They are tried again by `redraft bench resume`."
     )
 
 

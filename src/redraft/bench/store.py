@@ -11,8 +11,8 @@ of a cell's id, lie
     ID.error.json           what the cell raised, until it is done
 
 and rows.parquet, seconds.parquet, candidates.parquet and samples.parquet hold all cells in one, made anew for every
-report; sets.parquet has what the report measured of sets of samples. While a run is at work, `running` has a small file
-for each cell that is under way.
+report; failed.parquet says what cells raised, and sets.parquet what the report measured of sets of samples. While a run
+is at work, `running` has a small file for each cell that is under way.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ NAMES: dict[str, Callable[[Cell], str]] = {
 }
 ABOUT = {"name": str, "size": str, "source": dict, "changes": list, "versions": dict, "weights": dict}
 LARGEST = 50_000_000  # bytes of an experiment.json
+FAILED = "failed"  # the table of what cells raised
 SETS = ("method", "budget", "samples", "metric", "value")  # columns of sets.parquet
 
 
@@ -110,6 +111,12 @@ class Store:
             return found | {"error": str(found["error"])}
         except (OSError, ValueError, TypeError, KeyError) as error:
             return {"error": f"{path} is damaged: delete it and go on with `redraft bench resume`: {said(error)}"}
+
+    def errors(self, cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
+        """What those of the cells that failed raised, and the file below the folder that says more, by id."""
+        _, failed = self.held()
+        files = {cell.id: self.path(cell.id, "error.json") for cell in cells if cell.id in failed}
+        return {key: (self.failure(key)["error"], str(path.relative_to(self.folder))) for key, path in files.items()}
 
     def only_kept(self) -> bool:
         """Whether the folder holds the tables of all cells but no cell, as one that was cleaned."""
@@ -224,13 +231,26 @@ class Store:
         return RedraftError(f"{path} is damaged: delete it and go on with `redraft bench resume`: {why}")
 
     def compact(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:
-        """What `read` gives, written into one file each as well; that of the rows says which metrics are truths."""
+        """What `read` gives, written into one file each as well, and what raised into another.
+
+        That of the rows says which metrics are truths.
+        """
         tables = self.read(cells)
         truths = canonical({"truths": sorted(self.truths(cells))})
         tables["rows"] = tables["rows"].replace_schema_metadata({"redraft": truths})
         for name, table in tables.items():
             self.keep(name, table)
+        self._keep_errors(cells)
         return tables
+
+    def _keep_errors(self, cells: Sequence[Cell]) -> None:
+        known = self.errors(cells)
+        failed = {cell.id: cell for cell in cells if cell.id in known}
+        parts = [(cell, pa.table(_failed_row(cell, *known[key]))) for key, cell in failed.items()]
+        if parts:
+            self.keep(FAILED, _joined(parts))
+        elif (path := self.folder / f"{FAILED}.parquet").is_file():
+            path.unlink()
 
     def keep(self, name: str, table: pa.Table) -> None:
         """Write a table of all cells, if it has rows."""
@@ -301,6 +321,10 @@ def _of(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
+
+
+def _failed_row(cell: Cell, error: str, file: str) -> dict[str, list[Any]]:
+    return {"start": [cell.job["shard"][0]], "error": [error], "file": [file]}
 
 
 def _checked(about: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import tyro
 
 from redraft.bench import engine
 from redraft.bench.experiment import Experiment, cells, checked, load, outlook, sizes, values
-from redraft.bench.kept import Kept, rows_of
+from redraft.bench.kept import Kept, Rows, rows_of
 from redraft.bench.local import Executor, Pool, Serial
 from redraft.bench.report import report
 from redraft.bench.running import under_way
@@ -152,7 +152,7 @@ class Show:
         experiment = _stored(store, self.yes)
         rows = rows_of(experiment, store)
         now = engine.status(experiment, rows)
-        _told(now, store)
+        _told(now, rows, self.folder)
         if isinstance(rows, Kept):
             print(f"  {rows}")
         words = {cell.id: cell.words for cell in now.cells}
@@ -177,7 +177,7 @@ class Report:
         store = Store(self.folder)
         report(_stored(store, self.yes), store)
         if store.only_kept():
-            print("made of kept rows: samples stay as the page showed them before, and what raised is not known")
+            print("made of kept rows: samples stay as the page showed them before")
         print(f"report: {store.folder / 'index.html'}")
 
 
@@ -190,7 +190,7 @@ def _go(experiment: Experiment, store: Store, size: str, options: Options) -> St
         store.open(experiment, size, options.force)
     try:
         now = engine.run(experiment, store, executor, options.threads, sink)
-        _told(now, store)
+        _told(now, store, store.folder)
         if now.done:
             report(experiment, store)
             print(f"report: {store.folder / 'index.html'}")
@@ -226,11 +226,11 @@ def _nfe(cost: int | None) -> str:
     return "an unknown number of" if cost is None else f"about {cost:,d}"
 
 
-def _told(now: Status, store: Store) -> None:
-    print(f"{now}; folder: {store.folder}")
-    words = {cell.id: cell.words for cell in now.cells}
-    for cell in sorted(now.failed & words.keys(), key=words.__getitem__):
-        print(f"  failed: {words[cell]}: {store.failure(cell)['error']} ({store.path(cell, 'error.json')})")
+def _told(now: Status, rows: Rows, folder: Path) -> None:
+    print(f"{now}; folder: {folder}")
+    cells = {cell.id: cell for cell in now.cells if cell.id in now.failed}
+    for key, (error, file) in sorted(rows.errors([*cells.values()]).items(), key=lambda each: cells[each[0]].words):
+        print(f"  failed: {cells[key].words}: {error} ({folder / file})")
 
 
 def _stored(store: Store, yes: bool = False) -> Experiment:
