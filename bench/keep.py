@@ -1,7 +1,8 @@
 """Keep what an experiment measured in bench/results/NAME: `python bench/keep.py FOLDER [NAME]`.
 
 FOLDER is that of `redraft bench run`; NAME is the experiment's own, if not given. What the rest says again is left out:
-single cells, samples, and of best-of-N, whose candidates are kept, the rows of all drafts but the last.
+single cells, samples, and of best-of-N, whose candidates are kept, the rows of all drafts but the last. `redraft bench
+report` and `status` read what is kept.
 
 `python bench/keep.py --back FOLDER NAME [LABEL ...]` makes FOLDER of kept rows, so that `redraft bench run --out
 FOLDER` goes on with a larger size, or with the entries LABEL, whose results have changed. What needs the samples
