@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.parquet as pq
+import search_tables
+from cells import stored
 from experiment_tables import comparison
 from measured import RESULTS
 
@@ -121,6 +123,9 @@ def readme() -> Sentences:
     needs = [of.times("iterref", budget) for budget in (64, 128, 256, 512)]
     yield f"best-of-N needs {min(needs):.1f} to {max(needs):.1f} times the evaluations, from 64 to 512"
     yield f"with blame {of.times('ipr with blame', 64):.1f} times at 64, less later"
+    of = Of("iterref-python")
+    needs = [of.times(method, budget) for method in ("ipr", "iterref, at the end") for budget in (64, 128, 256)]
+    yield f"best-of-N needs {min(needs):.1f} to {max(needs):.1f} times the evaluations, from 64 to 256"
 
 
 def sudoku() -> Sentences:
@@ -244,9 +249,56 @@ def digits() -> Sentences:
     yield f"and better still on that path ({single[2]})"
 
 
+def reward() -> Sentences:
+    """docs/reward.md."""
+    rows = {(row["task"], row["method"], row["multiple"], row["metric"]): row["mean"] for row in stored("iterref")}
+    middle, end = (rounded(100 * rows["sudoku-tokens", f"iterref at {level}", 4, "valid"]) for level in (0.5, 0.0))
+    yield f"where it brings {middle} % valid against {end} % at the end"
+
+
+def search() -> Sentences:
+    """docs/search.md."""
+    found = search_tables.rows()
+
+    def of(guide: str, method: str, at: int, metric: str, digits: int = 1, scale: float = 1) -> str:
+        return f"{found[guide, method, at, metric]['mean'] * scale:.{digits}f}"
+
+    def recall(guide: str, method: str, at: int) -> str:
+        return of(guide, method, at, "recall", 0, 100)
+
+    fd, inception, guide, steps = "frechet_distance", "inception_score", "classifier", "more steps"
+    yield f"no lower FD than one by 19 ({of('none', steps, 16, fd)} against {of('none', steps, 1, fd)})"
+    ends = [search_tables.cell(found[guide, "random", at, fd]) for at in (8, 64)]
+    yield f"a little higher again at 64 x ({', '.join(ends)})"
+    yield f"recall falls from {recall(guide, 'random', 1)} % to {recall(guide, 'random', 64)} %"
+    yield f"takes IS to {of('oracle', 'random', 64, inception)}, above the 8.2 of real pictures"
+    yield f"and recall to {recall('oracle', 'random', 64)} %"
+    yield f"(to {of('agreement', 'zero-order', 64, inception)}, against {of(guide, 'random', 64, inception)})"
+    falls = [found["agreement", method, at, fd]["mean"] for method, at in search_tables.largest("agreement").items()]
+    yield f"FD falls to {min(falls):.1f}–{max(falls):.1f} and stays there"
+    yield f"FD {of(guide, 'paths', 64, fd)} under the classifier, where random search has {of(guide, 'random', 64, fd)}"
+    yield f"recall {recall('oracle', 'paths', 64)} % under the oracle, against {recall('oracle', 'random', 64)} %"
+    yield f"({recall('oracle', 'zero-order near', 64)} % against {recall('oracle', 'random', 64)} %)"
+    yield f"draft-then-verify needs {_needs('drafts', 16, 32, 64)} of its cost under every verifier"
+    yield f"against 8 x {_needs('drafts', 8)}, against 4 x {_needs('drafts', 4)}"
+    yield f"Successive halving needs {_needs('halving', 8, 16, 32, 64)} from 8 x on"
+    yield f"lower FD itself reach {of('fid', 'random', 16, fd, 2)} at 16 x"
+    yield f"rises to {of('fid', 'random', 4, inception, 2)} and falls again to {of('fid', 'random', 16, inception, 2)}"
+    yield f"costs 2 x and has a lower FD ({of('none', 'guidance', 2, fd)})"
+
+
+def _needs(method: str, *multiples: int) -> str:
+    """The least and the most share of random search's cost for its score, over verifiers."""
+    shares = [search_tables.share(guide, method, at) for guide in search_tables.VERIFIERS for at in multiples]
+    known = [share for share in shares if not np.isnan(share)]
+    return f"{min(known):.2f}–{max(known):.2f}"
+
+
 PAGES: dict[str, tuple[Callable[[], Sentences], ...]] = {
     "README.md": (readme,),
     "docs/sudoku.md": (sudoku,),
+    "docs/search.md": (search,),
+    "docs/reward.md": (reward,),
     "docs/experiments.md": (
         ipr_sudoku,
         samplers_python,
