@@ -151,6 +151,25 @@ def ipr_sudoku() -> Sentences:
     yield f"{of.gain(chosen, PAPER, 2200)} at 2,200"
 
 
+def samplers_sudoku() -> Sentences:
+    """docs/experiments.md, samplers-sudoku."""
+    of = Of("samplers-sudoku")
+    yield f"Star+ has most at 128 evaluations, {of.rise('star+', 128)} %, and the corrector at 256"
+    yield f"{of.rise('corrector', 256)} %; the others"
+    blind = ("remdm-cap", "remdm-rescale", "remdm-loop", "forward-backward", "star", "star-loop")
+    at_128, at_256 = (of.span(*blind, *more, at=at) for at, more in ((128, ("corrector",)), (256, ("star+",))))
+    yield f"the others {at_128} % and {at_256} %, ancestral sampling {of.rise('ancestral', 256)} %"
+    yield f"has {of.rise('remdm-conf', 128, 256)} %, PRISM's critic {of.rise('prism', 128, 256)} %"
+    yield f"self-planning has {of.rise('p2', 64, 128)} % at 64 and 128"
+    yield f"{of.rise('token-critic', 64, 128)} %. G-Star+"
+    yield f"has {of.rise('g-star+', 128)} % at 128 and {of.rise('g-star+', 256)} % at 256"
+    ahead = [of.gain("g-star+", "remdm-conf", at) for at in (128, 256)]
+    yield f"{listed(ahead)} points above the best ReMDM"
+    surest = [f"{of.rise(method, 128)} %" for method in ("llada", "threshold", "entropy")]
+    yield f"(LLaDA) {surest[0]}, all above a threshold {surest[1]}, least entropy {surest[2]}, all at 128"
+    yield f"the threshold has {of.rise('threshold', 64)} % at 64"
+
+
 def samplers_python() -> Sentences:
     """docs/experiments.md, samplers-python."""
     of, plain, best = Of("samplers-python"), "ancestral", ("remdm-conf", "star")
@@ -301,6 +320,7 @@ PAGES: dict[str, tuple[Callable[[], Sentences], ...]] = {
     "docs/reward.md": (reward,),
     "docs/experiments.md": (
         ipr_sudoku,
+        samplers_sudoku,
         samplers_python,
         gstar_python,
         gstar_python_main,
