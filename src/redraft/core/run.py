@@ -21,7 +21,7 @@ from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.distinct import warn_of_copies
 from redraft.core.errors import RedraftError, shown
 from redraft.core.ledger import Budget, Ledger
-from redraft.core.method import Method
+from redraft.core.method import Method, settled
 from redraft.core.model import Model, device_of
 from redraft.core.result import Result, settings_of
 from redraft.core.state import Draft, merge
@@ -74,6 +74,7 @@ def run(
     """
     _check_arguments(method, model, problems, verifier, budget, seed, start)
     _check(model, problems, start)
+    method = settled(method, model)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
     store = Checkpoint(checkpoint, session.fingerprint(start)) if checkpoint else None
     session.begin(start, store)
