@@ -23,7 +23,7 @@ from redraft.core.errors import RedraftError, shown
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method, settled
 from redraft.core.model import Model, device_of
-from redraft.core.result import Result, settings_of
+from redraft.core.result import Result, settings_of, texts_of
 from redraft.core.state import Draft, merge
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
@@ -344,8 +344,9 @@ class _Session:
 
     def result(self) -> Result:
         """All that the run gives back."""
+        samples = self.model.decode(self.final)
         return Result(
-            samples=self.model.decode(self.final),
+            samples=samples,
             ids=self.problems.ids,
             trace=self.trace,
             candidates=self.candidates,
@@ -353,4 +354,6 @@ class _Session:
             settings=self.settings,
             seconds=self.seconds,
             interrupted=self.interrupted,
+            texts=texts_of(self.model, samples, self.problems),
+            shows=getattr(self.model, "shows", None),
         )

@@ -39,7 +39,7 @@ from redraft.samplers import AnySampler, advance, for_choices, needs_random_step
 POTENTIALS = ("difference", "max", "sum", "reward")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cloud(Rows):
     """The weights of N particles of each of P problems.
 

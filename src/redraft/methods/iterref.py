@@ -49,7 +49,7 @@ from redraft.methods.value import Reward, needs_verifier, scored
 from redraft.samplers import AnySampler, descend, for_choices, looks, sampler_for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Chain(Rows):
     """A Markov chain for each problem.
 

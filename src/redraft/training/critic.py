@@ -39,7 +39,7 @@ LOWEST = 1e-3  # level of noise
 NAME = "critic"  # of the critic that is being trained, in its model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples(Rows):
     """What a critic reads, and what it should find.
 
