@@ -11,6 +11,7 @@ from torch import Tensor
 from redraft.core.model import Model
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
+from redraft.core.task import Problems
 
 Verifier = Callable[[Tensor, Tensor], Tensor]  # of samples (B, ...) for problems numbered (B,): scores (B,)
 
@@ -48,3 +49,10 @@ def settled(method: Settled, model: Model) -> Settled:
     left = [f for f in fields(method) if "suits" in f.metadata and getattr(method, f.name) is None]
     found: dict[str, Any] = {f.name: f.metadata["suits"](model) for f in left}
     return replace(method, **found) if found else method  # type: ignore[type-var]
+
+
+def asks(method: Any, model: Model, problems: Problems) -> bool:
+    """Whether a method calls a verifier, by what it says of its first two drafts."""
+    calls = getattr(method, "verifier_calls", None)
+    states = problems[:1].state()
+    return calls is None or any(int(calls(model, Draft(states, number)).max()) > 0 for number in (-1, 0))

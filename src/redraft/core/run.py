@@ -249,10 +249,10 @@ class _Session:
         streams = Streams.root(self.seed, self.problems.ids.to(self.draft.state.x.device))
         fits = self._fits()
         if self.draft.number < 0 and not fits.all():
-            short = self.draft[~fits]
-            problem, need = int(self.problems.ids[short.state.problem[0]]), f"{int(self._most_nfe(short)[0])} NFE"
+            worst = self.draft[~fits][self._most_nfe(self.draft[~fits]).argmax()[None]]
+            problem, need = int(self.problems.ids[worst.state.problem[0]]), f"{int(self._most_nfe(worst))} NFE"
             if self.budget.verifier_calls is not None:
-                need += f" and {int(self._most_calls(short)[0])} verifier calls"
+                need += f" and {int(self._most_calls(worst))} verifier calls"
             raise RedraftError(
                 f"the budget of {self.budget} is too small for one draft of problem {problem}, which takes {need}"
             )
