@@ -7,11 +7,11 @@ import torch
 import redraft
 from redraft.cli import COMMANDS, first_line, main
 from redraft.commands.demo import Demo
-from redraft.commands.sample import task_of
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
 from redraft.models.nets.board import BoardNet
 from redraft.models.weights import save_network
 from redraft.report.story import Story
+from redraft.tasks.load import task_of
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +152,9 @@ def test_the_task_is_the_one_of_the_model_s_name_unless_given(tiny, tmp_path, ca
     assert main(["sample", "--model", "python", "--task", "sudoku", "--n", "1", "generate"]) == 2
     assert "but 'python' works on (64,)" in capsys.readouterr().err
     (tmp_path / "config.json").write_text('{"model": "digits"}')
-    named = {"python": "python", "markov": "markov", str(tmp_path): "digits", tiny: "sudoku", "owner/name": "sudoku"}
+    named = {"python": "python", "markov": "markov", str(tmp_path): "digits", tiny: "sudoku", "owner/name": None}
     (tmp_path / "empty").mkdir()
-    named[str(tmp_path / "empty")] = "sudoku"
+    named[str(tmp_path / "empty")] = None
     assert {model: task_of(model) for model in named} == named
 
 

@@ -59,6 +59,8 @@ COMMANDS: Mapping[str, str | Group] = {
 
 
 COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
+IN_OPTIONS = ("demo", "sample", "train")
+"""Commands whose errors Python users see too, so that they are put into the words of options here."""
 ABOUT = (
     "Better samples from diffusion models, for more compute at inference time. `redraft --version` tells the version, "
     "`redraft --tyro-print-completion bash` (or zsh) prints what completes commands and options by the tab key."
@@ -118,11 +120,7 @@ def _as_sentence(
 
 def parsed(argv: list[str]) -> Any:
     """The dataclass of the command that `argv` spells, filled in."""
-    if argv and argv[0] in COMPLETION:
-        import tyro
-
-        return tyro.cli(_tree("redraft", COMMANDS), prog="redraft", args=argv)
-    return _parsed(COMMANDS, argv, "redraft")
+    return _completed(argv) if argv and argv[0] in COMPLETION else _parsed(COMMANDS, argv, "redraft")
 
 
 def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) -> Any:
@@ -139,6 +137,18 @@ def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) 
     return tyro.cli(Union[stubs], prog=program, args=argv or ["--help"], description=about)  # type: ignore[call-overload] # noqa: UP007
 
 
+def _completed(argv: list[str]) -> Any:
+    """Print what completes the commands, or write it to a file, whose folder is made."""
+    import tyro
+
+    try:
+        if argv[0] == "--tyro-write-completion" and argv[2:]:
+            Path(argv[2]).parent.mkdir(parents=True, exist_ok=True)
+        return tyro.cli(_tree("redraft", COMMANDS), prog="redraft", args=argv)
+    except OSError as error:
+        raise RedraftError(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
 def _tree(name: str, commands: Mapping[str, str | Group], about: str = ABOUT) -> Any:
     """All commands with all that they take: for tab completion only, as it imports every one of them."""
     import tyro
@@ -153,8 +163,10 @@ def _tree(name: str, commands: Mapping[str, str | Group], about: str = ABOUT) ->
 
 def _in_options(sentence: str, argv: list[str]) -> str:
     """An error's sentence in the words of the command's options, where it has some."""
-    command = COMMANDS.get(argv[0]) if argv else None
-    if isinstance(command, Group) or command is None:
+    command = COMMANDS.get(argv[0]) if argv and argv[0] in IN_OPTIONS else None
+    if isinstance(command, Group):
+        command = command.commands.get(argv[1]) if argv[1:] else None
+    if command is None:
         return sentence
     from redraft.commands.words import Options
 

@@ -6,7 +6,7 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -20,9 +20,9 @@ from redraft.core.batched import Batched
 from redraft.core.errors import RedraftError
 from redraft.core.files import prepare
 from redraft.core.method import asks, settled
-from redraft.core.registry import METHODS, TASKS
-from redraft.models.weights import read_config
+from redraft.core.registry import METHODS
 from redraft.report.statistics import student, wilson
+from redraft.tasks.load import task_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,7 +133,7 @@ class Sample:
     def _loaded(self) -> tuple[str, Any, Any, dict[str, Any]]:
         """The task's name, the task, the model, and what the problems are to be besides."""
         given = {name: value for name in ("mnist", "reader") if (value := getattr(self, name)) is not None}
-        name = self.task or task_of(self.model)
+        name = self.task or task_of(self.model) or "sudoku"
         task = redraft.load_task(name, **given)
         if self.difficulty and "difficulty" not in inspect.signature(task.problems).parameters:
             raise RedraftError(f"the task {name!r} knows no difficulty: leave --difficulty out")
@@ -162,14 +162,6 @@ class Sample:
         yield f"{result.ledger.nfe.double().mean():.0f} NFE{asked} per problem, {result.seconds:.1f} seconds in all"
         if self.out:
             yield f"folder: {self.out}"
-
-
-def task_of(model: str) -> str:
-    """The task of a model's name, or of the name of what a folder holds; sudoku where there is none."""
-    if Path(model).is_dir():
-        with suppress(RedraftError):  # what the folder lacks is said when the model is loaded
-            model = str(read_config(Path(model)).get("model"))
-    return model if model in TASKS else "sudoku"
 
 
 def _draft(metrics: dict[str, Tensor], trace: Trace) -> str:

@@ -12,6 +12,11 @@ from tqdm.auto import tqdm
 EVERY = 30.0  # seconds from line to line
 
 
+def interval() -> float:
+    """Seconds between changes of a bar: where no person looks each is a line of its own."""
+    return 0.1 if sys.stderr.isatty() else EVERY
+
+
 class Progress(Protocol):
     """Is told of every draft."""
 
