@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 from redraft import __version__
-from redraft.core.errors import RedraftError, said
+from redraft.core.errors import RedraftError, said, unknown
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS, Registry
 
 
@@ -59,6 +59,7 @@ COMMANDS: Mapping[str, str | Group] = {
 
 
 COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
+SHELLS = ("bash", "fish", "zsh")
 IN_OPTIONS = ("demo", "sample", "train")
 """Commands whose errors Python users see too, so that they are put into the words of options here."""
 ABOUT = (
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except SystemExit as end:  # tyro's, after --help or a wrong option, with its message printed
-        return end.code if isinstance(end.code, int) else 2
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
     finally:
         warnings.formatwarning = usual
     if getattr(outcome, "interrupted", False):
@@ -141,6 +142,8 @@ def _completed(argv: list[str]) -> Any:
     """Print what completes the commands, or write it to a file, whose folder is made."""
     import tyro
 
+    if argv[1:] and argv[1] not in SHELLS:
+        raise unknown("shell", argv[1], SHELLS)
     try:
         if argv[0] == "--tyro-write-completion" and argv[2:]:
             Path(argv[2]).parent.mkdir(parents=True, exist_ok=True)
