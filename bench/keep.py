@@ -74,10 +74,10 @@ def back(folder: Path, kept: Path, changed: Sequence[str] = ()) -> None:
     left_out = {*changed} | ({*pq.read_table(partly)["label"].to_pylist()} if partly.exists() else set())
     made = {"versions": about["versions"], "weights": about["weights"]}
     made["truths"] = sorted(truths(tables["rows"], experiment.metrics))
-    store = Store(folder)
+    store, kept_rows = Store(folder), {name: ByPlace(table) for name, table in tables.items()}
     for cell in (cell for cell in cells(experiment) if cell.label not in left_out):
         for name, ending in (("seconds", "seconds.parquet"), ("rows", "parquet")):
-            mine = rows_of(cell, tables[name])
+            mine = kept_rows[name].of(cell)
             if len(mine):
                 mine = mine.replace_schema_metadata({"redraft": canonical(made | {"job": cell.job})})
                 store.write(store.path(cell.id, ending), packed(mine))
@@ -96,18 +96,29 @@ def _now(about: dict[str, Any]) -> Experiment:
         return load(about["name"])
 
 
-def rows_of(cell: Cell, table: pa.Table) -> pa.Table:
-    """A cell's own columns and rows among those of all, found by its place; none if not all are there."""
-    place = {name: np.array(table[name].to_pylist()) for name in ("label", "variant", "point", "seed", "problem")}
-    start, stop = cell.job["shard"]
-    wanted = np.unique(place["problem"])[start:stop]
-    mine = np.isin(place["problem"], wanted) & (place["seed"] == cell.job["seed"])
-    for name in ("label", "variant", "point"):
-        mine &= place[name] == getattr(cell, name)
-    found = table.drop_columns([*NAMES, "seed"]).filter(pa.array(mine))
-    if len(wanted) < stop - start or set(found["problem"].to_pylist()) != {*wanted.tolist()}:
-        return found.slice(0, 0)
-    return found.drop_columns([c for c in found.column_names if found[c].null_count == len(found)])
+class ByPlace:
+    """The rows of all cells, looked up by a cell's place in the experiment: its label, variant, point and seed."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """Look through `table` once."""
+        self.table = table.drop_columns([*NAMES, "seed"])
+        self.problem = np.array(table["problem"].to_pylist())
+        self.problems = np.unique(self.problem)
+        self.numbers: dict[tuple[Any, ...], list[int]] = {}
+        places = (table[name].to_pylist() for name in ("label", "variant", "point", "seed"))
+        for number, place in enumerate(zip(*places, strict=True)):
+            self.numbers.setdefault(place, []).append(number)
+
+    def of(self, cell: Cell) -> pa.Table:
+        """A cell's own columns and rows; none if not all are there."""
+        start, stop = cell.job["shard"]
+        wanted = self.problems[start:stop]
+        mine = np.array(self.numbers.get((cell.label, cell.variant, cell.point, cell.job["seed"]), []), dtype=int)
+        mine = mine[np.isin(self.problem[mine], wanted)]
+        found = self.table.take(pa.array(mine))
+        if len(wanted) < stop - start or len(np.unique(self.problem[mine])) < len(wanted):
+            return found.slice(0, 0)
+        return found.drop_columns([c for c in found.column_names if found[c].null_count == len(found)])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from cells import markdown, stored
@@ -27,6 +27,7 @@ PLACES = {"frechet_distance": 2, "inception_score": 2, "nfe": 0, "verifier_calls
 PLACES |= {"score by classifier": 4, "score by oracle": 4, "log_probability": 4}
 
 
+@cache
 def rows() -> Rows:
     """What is stored, by verifier, method, multiple and metric."""
     return {(row["verifier"], row["method"], row["at"], row["metric"]): row for row in stored("search")}
@@ -111,17 +112,26 @@ def curve(found: Rows, verifier: str, method: str, metric: str) -> list[tuple[fl
     ]
 
 
+def share(verifier: str, method: str, multiple: int) -> float:
+    """The share of random search's cost at a multiple for which a method has its mean score by the guide, or NaN."""
+    found, name = rows(), f"score by {verifier}"
+    cost, score = curve(found, verifier, "random", name)[MULTIPLES.index(multiple)]
+    return reached(curve(found, verifier, method, name), score) / cost
+
+
+def largest(verifier: str) -> dict[str, int]:
+    """The largest multiple that each method was run with."""
+    runs = [(method, at) for v, method, at, metric in rows() if (v, metric) == (verifier, "nfe") and method in METHODS]
+    return dict(sorted(runs))
+
+
 def share_of_random() -> str:
     """At what share of random search's cost the others reach its mean score by the verifier that guides."""
-    found, multiples, body = rows(), MULTIPLES[2:], []
+    multiples, body = MULTIPLES[2:], []
     for verifier in VERIFIERS:
-        name = f"score by {verifier}"
-        goals = curve(found, verifier, "random", name)[2:]
         for method in METHODS[1:]:
-            points = curve(found, verifier, method, name)
-            shares = [reached(points, score) / cost for cost, score in goals]
-            if points:
-                body.append((verifier, NAMES[method], *("–" if math.isnan(s) else f"{s:.2f}" for s in shares)))
+            shares = [share(verifier, method, at) for at in multiples]
+            body.append((verifier, NAMES[method], *("–" if math.isnan(s) else f"{s:.2f}" for s in shares)))
     return markdown(("verifier", "method", *(f"random at {at} x" for at in multiples)), body)
 
 

@@ -61,7 +61,6 @@ class Experiment:
 def _experiments() -> dict[str, Experiment]:
     paper = IPR()
     found = {kind: Experiment(paper, kind, 500 if kind == "hard" else 200) for kind in ("hard", "medium", "easy")}
-    found["quick"] = Experiment(IPR.quick(), n=200, seed=2)
     found["extreme"] = Experiment(paper, "extreme", 200)
     for swaps in (1, 3, 5, 10):
         short = replace(paper, iterations=15)

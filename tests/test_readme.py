@@ -52,6 +52,16 @@ def test_a_changed_table_fails_that_check(monkeypatch):
     assert filled(changed) == README
 
 
+def test_a_changed_number_in_a_sentence_fails_that_check(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    from claims import lacking
+
+    page = (ROOT / "docs" / "sudoku.md").read_text()
+    assert not [*lacking("docs/sudoku.md", page)]
+    (wrong,) = lacking("docs/sudoku.md", page.replace("it has 88.5 %", "it has 89.5 %"))
+    assert wrong.startswith("it has 88.5 %")
+
+
 def test_the_files_and_pictures_it_points_to_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

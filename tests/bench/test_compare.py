@@ -25,8 +25,9 @@ def comparison(*curves, truths=("valid",), **more):
         Map(
             {
                 "name": "x", "task": "sudoku-tokens", "model": ["sudoku-tokens"], "problems": {"n": 1},
-                "metrics": {"valid": "max"}, "methods": {curve.name: method for curve in curves}, **more,
-            },
+                "metrics": {"valid": "max"}, "methods": {curve.name: method for curve in curves},
+            }
+            | more,
             {},
         )
     )  # fmt: skip
@@ -141,6 +142,30 @@ def test_differences_are_paired_by_problem():
     ranking = {row[0]: row[1] for row in made.ranking("nfe", [8], "valid").rows}
     assert ranking["b"].startswith("1.0 (1 to 1), best 100 %")
     assert ranking["a"] == ranking["same"] == "2.5 (2.5 to 2.5), best 0 %"
+
+
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_differences_are_from_the_best_that_the_baseline_has_within_the_budget(direction):
+    base, other = (RNG(i).normal(size=(20, 3)) for i in (9, 10))
+    base[:, 1] += 5 if direction == "max" else -5  # the middle cost is best
+    unit, cost = np.repeat(np.arange(20), 3), np.tile([2.0, 4.0, 8.0], 20)
+    curves = []
+    for name, values in {"base": base, "other": other}.items():
+        columns = {"valid": values.ravel(), "nfe": cost, "verifier_calls": 0 * cost, "calls": cost, "seconds": cost}
+        curves.append(Curve(name, units(20, 1), unit, np.tile(np.arange(3), 20), columns, ("m", name)))
+    found = comparison(*curves, truths=(), baseline="base", metrics={"valid": direction})
+    (row,) = found.differences("nfe", [3, 4, 9], "valid").rows
+    means = [float(word.split()[0]) for word in row[1:]]
+    expected = [(other[:, k] - base[:, min(k, 1)]).mean() for k in range(3)]
+    assert means == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_baseline_without_a_draft_within_the_budget_leaves_differences_blank():
+    late = curve("base", np.ones((4, 1)), nfe=np.full(4, 16.0))
+    found = comparison(late, curve("other", np.zeros((4, 1))), baseline="base")
+    (row,) = found.differences("nfe", [8, 16], "valid").rows
+    assert row[1] == ""
+    assert row[2] != ""
 
 
 def test_differences_are_from_the_baseline_with_the_same_model():

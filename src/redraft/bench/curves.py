@@ -71,7 +71,7 @@ class Curve:
         Raises:
             RedraftError: there is no such metric.
         """
-        return _taken(self.metric(metric), self.rows_within(axis, budgets))
+        return taken(self.metric(metric), self.rows_within(axis, budgets))
 
     def last(self, metric: str) -> Floats:
         """The metric (units, 1) at the end."""
@@ -90,11 +90,10 @@ class Curve:
     def rows_within(self, axis: str, budgets: Floats) -> NDArray[np.int64]:
         """The last row (units, K) of each unit within each budget (K,); -1 where there is none."""
         order, x = self._sorted(axis)
-        found = np.full((len(self.units), len(budgets)), -1)
         starts = np.flatnonzero(np.diff(self.unit[order], prepend=-2))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            place = np.searchsorted(x[start:end], budgets, side="right") - 1
-            found[self.unit[order[start]]] = np.where(place >= 0, order[start + place.clip(min=0)], -1)
+        count = np.add.reduceat(x[:, None] <= budgets, starts, dtype=np.int64)
+        found = np.full((len(self.units), len(budgets)), -1)
+        found[self.unit[order[starts]]] = np.where(count > 0, order[(starts[:, None] + count - 1).clip(min=0)], -1)
         return found
 
     def points(self, axis: str) -> Floats:
@@ -117,7 +116,8 @@ class Curve:
         return [name for name in self.columns if name not in COSTS]
 
 
-def _taken(values: Floats, rows: NDArray[np.int64]) -> Floats:
+def taken(values: Floats, rows: NDArray[np.int64]) -> Floats:
+    """The values (N,) of rows (units, K); NaN for rows -1."""
     return np.where(rows >= 0, values[rows.clip(min=0)], np.nan)
 
 

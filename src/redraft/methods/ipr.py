@@ -74,11 +74,11 @@ class IPR:
 
     @classmethod
     def quick(cls) -> IPR:
-        """A tenth of the free regions at a time, all of them together: 10 NFE a refinement instead of about 41.
+        """A quarter of the free regions at a time, all of them together: 10 NFE a refinement instead of about 41.
 
-        On Sudoku this reaches the paper's settings' final rate at less than half of their cost: see the README.
+        On Sudoku it is ahead of the paper's settings up to 600 NFE, and ends where they are at 1,000: see the README.
         """
-        return cls(iterations=80, ratio=0.1, refine=Sequential(steps_per_region=10, overlap=1.0))
+        return cls(iterations=40, refine=Sequential(steps_per_region=10, overlap=1.0))
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The first draft, unless `draft` is one already, then a refinement for each iteration."""
