@@ -205,3 +205,6 @@ def test_a_command_without_methods_of_its_own_has_samplers_by_their_settings():
     assert said("such as Scheduled(30, stochasticity=1.0)") == "such as --steps 30 --stochasticity 1.0"
     assert said("steps is 0: it must be 1 or more") == "--steps is 0: it must be 1 or more"
     assert said("write name=value, such as cosine=0.9") == "write name=value, such as cosine=0.9"
+    assert (
+        said("it needs a verifier: give run(..., verifier=...)") == "it needs a verifier: give run(..., verifier=...)"
+    )

@@ -12,7 +12,8 @@ from toys import Toy, toy_problems
 
 import redraft
 from redraft import IPR, MODELS, TASKS, Budget, RedraftError, Result, Sequential
-from redraft.core.pictures import drawn, png, tiled
+from redraft.core.pictures import drawn, png, shrunk, tiled
+from redraft.core.result import texts_of
 
 METHOD = IPR(iterations=2, refine=Sequential(steps_per_region=2))
 
@@ -97,6 +98,20 @@ def test_what_runs_are_made_of_is_shown_without_its_numbers(result):
     assert repr(models[0].net) == f"DigitNet, {sum(p.numel() for p in models[0].net.parameters()):,} parameters"
     assert repr(problems[-1]).startswith("Problems: 2 rows of ids, x (81,), frozen (81,)")
     assert repr(result.ledger).startswith("Ledger: 3 problems, ")
+
+
+def test_large_pictures_are_small_in_a_notebook():
+    (large,) = drawn(torch.zeros(1, 3, 600, 500), "pictures")
+    assert large.shape == (600, 500, 3)
+    assert shrunk(large).shape == (200, 167, 3)
+    assert shrunk(shrunk(large)).shape == (200, 167, 3)
+
+
+def test_a_text_that_cannot_be_read_costs_no_result():
+    def broken(ids):
+        raise ValueError("no such token")
+
+    assert texts_of(replace(redraft.load_task("markov").model, codec=broken), torch.zeros(1, 24).long(), None) is None
 
 
 def test_a_png_file_holds_the_pixels():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from redraft import __version__
 from redraft.core.files import write
-from redraft.core.pictures import drawn, png, tiled
+from redraft.core.pictures import drawn, png, shrunk, tiled
 from redraft.core.result import Result
 
 COLUMNS = 8
@@ -76,7 +76,7 @@ class Sampled:
             write(folder / "samples.txt", (together(self.result.texts) + "\n").encode())
         if self.result.shows:
             pictures = drawn(self.result.samples, self.result.shows)
-            write(folder / "samples.png", png(tiled(pictures, COLUMNS)))
+            write(folder / "samples.png", png(tiled([*map(shrunk, pictures)], COLUMNS)))
             for number, picture in enumerate(pictures):
                 rows[number]["picture"] = f"pictures/{number:04d}.png"
                 write(folder / rows[number]["picture"], png(picture))

@@ -26,6 +26,8 @@ PHRASES = {
     r"(the problems have values of shape .*, but '.*' works on .*)$": r"\1: choose a --task that suits --model",
 }
 """What Python users are told, as a pattern, and what is said on the command line instead."""
+SPOKEN = ("budget", "method", "model", "task", "verifier")
+"""What these words speak of: a command that has no such option is not told of it."""
 VALUE = r"'[^']*'|-?\d+(?:\.\d+)?(?:e-?\d+)?|True|False|None|\([^()]*\)"
 
 
@@ -50,7 +52,8 @@ class Options:
         vp' of a command that has these options itself.
         """
         for pattern, words in PHRASES.items():
-            sentence = re.sub(pattern, words, sentence)
+            if self.own.issuperset(name for name in SPOKEN if name in words):
+                sentence = re.sub(pattern, words, sentence)
         sentence = re.sub(r"(?:(\w+)=)?(?:redraft\.)?\b([A-Z]\w+)\(([^()]*)\)", self._part, sentence)
         sentence = re.sub(rf"(?<![\w.'-])(\w+)=({VALUE})", self._setting, sentence)
         sentence = re.sub(r"^(\w+)(?= (?:is|are) )", lambda m: self._option(m[1]) or m[1], sentence)

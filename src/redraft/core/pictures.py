@@ -31,6 +31,12 @@ def drawn(samples: Tensor, shows: str) -> list[Pixels]:
     return [_enlarged((each.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()) for each in values]
 
 
+def shrunk(picture: Pixels) -> Pixels:
+    """Every so many of the pixels, so that the longer side has `SIDE` at most."""
+    step = -(-max(picture.shape[:2]) // SIDE)
+    return picture[::step, ::step]
+
+
 def tiled(pictures: Sequence[Pixels], columns: int = 8) -> Pixels:
     """Pictures of one size side by side in rows."""
     columns = min(columns, len(pictures))

@@ -19,7 +19,7 @@ from redraft import __version__
 from redraft.core.errors import RedraftError
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.model import Model
-from redraft.core.pictures import drawn, png, tiled
+from redraft.core.pictures import drawn, png, shrunk, tiled
 from redraft.core.reading import reader
 from redraft.core.task import Problems
 from redraft.core.trace import OWN, Trace
@@ -70,7 +70,7 @@ class Result:
     def _repr_html_(self) -> str:
         """The same for a notebook, with the first samples: pictures, or texts."""
         if self.shows:
-            sheet = b64encode(png(tiled(drawn(self.samples[:MOST], self.shows), 4))).decode()
+            sheet = b64encode(png(tiled([*map(shrunk, drawn(self.samples[:MOST], self.shows))], 4))).decode()
             below = f'<img alt="the first samples" src="data:image/png;base64,{sheet}">'
         else:
             below = "".join(f"<pre>{escape(text)}</pre>" for text in (self.texts or [])[:MOST])
@@ -155,7 +155,7 @@ def texts_of(model: Any, samples: Tensor, problems: Problems) -> list[str] | Non
         return None
     try:
         return reader(model, "all")(samples, problems)
-    except RedraftError:  # its samples are pictures, or nothing reads them
+    except Exception:  # its samples are pictures, or what reads them fails: no reason to lose a run
         return None
 
 
