@@ -1,17 +1,24 @@
 import re
+import shlex
+import subprocess
+import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import redraft
+from redraft import cli
 from redraft.cli import COMMANDS, first_line, main
 from redraft.commands.demo import Demo
-from redraft.commands.sample import table, task_of
+from redraft.core import registry as names
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
 from redraft.models.nets.board import BoardNet
 from redraft.models.weights import save_network
 from redraft.report.story import Story
+from redraft.tasks.load import task_of
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +169,9 @@ def test_the_task_is_the_one_of_the_model_s_name_unless_given(tiny, tmp_path, ca
     assert main(["sample", "--model", "python", "--task", "sudoku", "--n", "1", "generate"]) == 2
     assert "but 'python' works on (64,)" in capsys.readouterr().err
     (tmp_path / "config.json").write_text('{"model": "digits"}')
-    named = {"python": "python", "markov": "markov", str(tmp_path): "digits", tiny: "sudoku", "owner/name": "sudoku"}
+    named = {"python": "python", "markov": "markov", str(tmp_path): "digits", tiny: "sudoku", "owner/name": None}
     (tmp_path / "empty").mkdir()
-    named[str(tmp_path / "empty")] = "sudoku"
+    named[str(tmp_path / "empty")] = None
     assert {model: task_of(model) for model in named} == named
 
 
@@ -174,6 +181,89 @@ def test_list_names_everything(capsys):
     for registry in (MODELS, TASKS, METHODS, SAMPLERS, VERIFIERS):
         for name in registry:
             assert f"  {name:19} {registry[name].__doc__.partition(chr(10))[0]}" in out
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    """Other packages whose entry points cannot be imported, each for another reason, one for each registry."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "raising").mkdir()
+    (tmp_path / "raising" / "__init__.py").write_text("raise RuntimeError('no licence')")
+    (tmp_path / "raising" / "parts.py").write_text("class Part:\n    pass\n")
+    (tmp_path / "slip.py").write_text("def def")
+    points = {"lost": "not_installed.parts:Part", "raises": "raising.parts:Part", "slips": "slip:Part"}
+    found = [SimpleNamespace(name=name, value=value) for name, value in points.items()]
+    monkeypatch.setattr(names, "entry_points", lambda group: found)
+    yield points
+    sys.modules.pop("raising", None)
+
+
+def test_what_another_package_breaks_is_listed_with_the_reason_and_breaks_nothing_else(broken, capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("lost                (not_installed.parts cannot be found)") == 5
+    assert out.count("raises              (raising.parts cannot be imported: no licence)") == 5
+    assert out.count("slips               (slip cannot be imported: invalid syntax") == 5
+    assert "ipr  " in out
+    assert {name for name, _ in METHODS.usable()} == set(METHODS) - set(broken)
+    for name in broken:
+        with pytest.raises(redraft.RedraftError, match=f"method '{name}' is of another package, and .* cannot be impo"):
+            METHODS[name]
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"redraft {redraft.__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_the_options_of_all_levels(shell, capsys):
+    assert main(["--tyro-print-completion", shell]) == 0
+    out = capsys.readouterr().out
+    for option in ("gpus-per-worker", "held-out", "on-policy", "refine.steps-per-region", "python-kinds"):
+        assert option in out
+
+
+def test_the_completed_words_are_those_of_the_level(capsys, tmp_path):
+    assert main(["--tyro-write-completion", "bash", str(tmp_path / "redraft")]) == 0
+    assert completed(tmp_path, "redraft", "train", "") >= {*COMMANDS["train"].commands}
+    assert completed(tmp_path, "redraft", "bench", "run", "--") >= {"--size", "--workers"}
+    assert completed(tmp_path, "redraft", "sample", "iterref", "--") >= {"--moves", "--reward.alpha"}
+
+
+def completed(folder, *words):
+    """What bash offers for the last of the words."""
+    given = " ".join(map(shlex.quote, words))
+    script = f"source {folder}/redraft; COMP_WORDS=({given}); COMP_CWORD={len(words) - 1}; _tyro_redraft"
+    call = ["bash", "-c", f'{script}; printf "%s\\n" "${{COMPREPLY[@]}}"']
+    return set(subprocess.run(call, capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--tyro-print-completion", "tcsh"], "unknown shell 'tcsh'"),
+        (["--tyro-write-completion", "bash", "FILE/below"], "cannot be written"),
+    ],
+)
+def test_completion_that_cannot_be_had_is_one_sentence(tmp_path, monkeypatch, capsys, argv, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").touch()
+    assert main(argv) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_warning_is_a_sentence_without_a_place_in_the_code(tiny, monkeypatch, capsys):
+    class Warns(Demo):
+        def run(self):
+            warnings.warn("careful", stacklevel=1)
+
+    monkeypatch.setattr(cli, "_load", lambda target: Warns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *told: sys.stderr.write(warnings.formatwarning(*told[:4]))
+        assert main(["demo"]) == 0
+    assert capsys.readouterr().err == "redraft: careful\n"
 
 
 def test_first_line_of_what_cannot_be_found():

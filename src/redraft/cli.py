@@ -7,12 +7,14 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-from redraft.core.errors import RedraftError
+from redraft import __version__
+from redraft.core.errors import RedraftError, said, unknown
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS, Registry
 
 
@@ -57,6 +59,16 @@ COMMANDS: Mapping[str, str | Group] = {
 """Commands, or groups of commands: dataclasses with a `run` method, imported only when they are the one asked for."""
 
 
+COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
+SHELLS = ("bash", "fish", "zsh")
+IN_OPTIONS = ("demo", "sample", "train")
+"""Commands whose errors Python users see too, so that they are put into the words of options here."""
+ABOUT = (
+    "Better samples from diffusion models, for more compute at inference time. `redraft --version` tells the version, "
+    "`redraft --tyro-print-completion bash` (or zsh) prints what completes commands and options by the tab key."
+)
+
+
 @dataclass(frozen=True)
 class List:
     """Print the models, tasks, methods, samplers of masked models and verifiers that there are."""
@@ -74,11 +86,16 @@ def main(argv: list[str] | None = None) -> int:
     0 when all went well, 1 when a cell failed, 2 after what the user can mend (one sentence on stderr), 130 after
     Ctrl-C.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    usual, warnings.formatwarning = warnings.formatwarning, _as_sentence
     try:
-        command = _parsed(COMMANDS, sys.argv[1:] if argv is None else argv, "redraft")
+        if argv == ["--version"]:
+            print(f"redraft {__version__}")
+            return 0
+        command = parsed(argv)
         outcome = command.run()
     except RedraftError as error:
-        print(f"redraft: {error}", file=sys.stderr)
+        print(f"redraft: {_in_options(str(error), argv)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("redraft: interrupted", file=sys.stderr)
@@ -87,11 +104,25 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except SystemExit as end:  # tyro's, after --help or a wrong option, with its message printed
-        return end.code if isinstance(end.code, int) else 2
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
+    finally:
+        warnings.formatwarning = usual
     if getattr(outcome, "interrupted", False):
         print("redraft: interrupted; the result is the last finished draft", file=sys.stderr)
         return 130
     return 1 if getattr(outcome, "failed", None) else 0
+
+
+def _as_sentence(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning without the place in the code that it comes from."""
+    return f"redraft: {message}\n"
+
+
+def parsed(argv: list[str]) -> Any:
+    """The dataclass of the command that `argv` spells, filled in."""
+    return _completed(argv) if argv and argv[0] in COMPLETION else _parsed(COMMANDS, argv, "redraft")
 
 
 def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) -> Any:
@@ -107,7 +138,47 @@ def _parsed(commands: Mapping[str, str | Group], argv: list[str], program: str) 
         kind = _load(command)
         return tyro.cli(kind, prog=f"{program} {argv[0]}", args=gathered(kind, argv[1:]))
     stubs = tuple(Annotated[_stub(name, c), tyro.conf.subcommand(name)] for name, c in commands.items())
-    return tyro.cli(Union[stubs], prog=program, args=argv or ["--help"])  # type: ignore[call-overload] # noqa: UP007
+    about = ABOUT if program == "redraft" else None
+    return tyro.cli(Union[stubs], prog=program, args=argv or ["--help"], description=about)  # type: ignore[call-overload] # noqa: UP007
+
+
+def _completed(argv: list[str]) -> Any:
+    """Print what completes the commands, or write it to a file, whose folder is made."""
+    import tyro
+
+    if argv[1:] and argv[1] not in SHELLS:
+        raise unknown("shell", argv[1], SHELLS)
+    try:
+        if argv[0] == "--tyro-write-completion" and argv[2:]:
+            Path(argv[2]).parent.mkdir(parents=True, exist_ok=True)
+        return tyro.cli(_tree("redraft", COMMANDS), prog="redraft", args=argv)
+    except OSError as error:
+        raise RedraftError(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
+def _tree(name: str, commands: Mapping[str, str | Group], about: str = ABOUT) -> Any:
+    """All commands with all that they take: for tab completion only, as it imports every one of them."""
+    import tyro
+
+    branches = []
+    for command, each in commands.items():
+        kind = _tree(command, each.commands, each.about) if isinstance(each, Group) else _load(each)
+        branches.append(Annotated[kind, tyro.conf.subcommand(command)])
+    chosen = Annotated[Union[tuple(branches)], tyro.conf.arg(name="")]  # type: ignore[valid-type] # noqa: UP007
+    return make_dataclass(name, [("command", chosen)], namespace={"__doc__": about})
+
+
+def _in_options(sentence: str, argv: list[str]) -> str:
+    """An error's sentence in the words of the command's options, where it has some."""
+    command = COMMANDS.get(argv[0]) if argv and argv[0] in IN_OPTIONS else None
+    if isinstance(command, Group):
+        command = command.commands.get(argv[1]) if argv[1:] else None
+    if command is None:
+        return sentence
+    from redraft.commands.words import Options
+
+    own = frozenset(f.name for f in fields(_load(command)))
+    return Options(argv, own, parts=argv[0] == "sample").said(sentence)
 
 
 def _load(target: str) -> Any:
@@ -130,11 +201,13 @@ def first_line(target: str) -> str:
     module, _, attribute = target.partition(":")
     try:
         spec = importlib.util.find_spec(module)
-    except ImportError:
-        spec = None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            return f"({module} cannot be found)"
+        body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    except ModuleNotFoundError:
         return f"({module} cannot be found)"
-    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    except Exception as error:  # whatever another package does when it is imported
+        return f"({module} cannot be imported: {said(error)})"
     nodes = (node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute)
     return next(((ast.get_docstring(node) or "").partition("\n")[0] for node in nodes), "")
 

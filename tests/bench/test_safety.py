@@ -10,7 +10,7 @@ import texts
 
 import redraft
 from redraft.cli import main
-from redraft.verifiers.reading import reader
+from redraft.core.reading import reader
 
 
 @pytest.fixture

@@ -1,13 +1,19 @@
 """Results go to disk and come back."""
 
+import io
 import json
+import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from toys import Toy, toy_problems
 
 import redraft
-from redraft import IPR, Budget, RedraftError, Result, Sequential
+from redraft import IPR, MODELS, TASKS, Budget, RedraftError, Result, Sequential
+from redraft.core.pictures import drawn, png, shrunk, tiled
+from redraft.core.result import texts_of
 
 METHOD = IPR(iterations=2, refine=Sequential(steps_per_region=2))
 
@@ -60,3 +66,55 @@ def test_a_place_that_cannot_be_written_is_one_sentence(result, tmp_path, blocke
         (tmp_path / "run").write_text("a file")
     with pytest.raises(RedraftError, match="cannot be written"):
         result.save(tmp_path / "run")
+
+
+def test_a_result_is_shown_in_two_lines(result):
+    first, second = repr(result).splitlines()
+    assert re.fullmatch(r"Result: 3 problems, 3 drafts, [\d.]+ NFE each, [\d.e-]+ seconds", first)
+    assert second.split()[0] == "ok"
+    assert "tensor(" not in repr(result)
+    assert "interrupted" in repr(replace(result, interrupted=True))
+
+
+def test_a_notebook_shows_pictures_or_escaped_texts(result, tmp_path):
+    board = replace(result, samples=torch.zeros(3, 81, 8, 8), shows="boards")
+    digits = replace(result, samples=torch.zeros(3, 1, 8, 8), shows="pictures")
+    text = replace(result, texts=["a < b", "<script>", ""])
+    for shown in (board, digits, text):
+        shown.save(tmp_path)
+        assert Result.load(tmp_path)._repr_html_() == shown._repr_html_()
+    assert all('<img alt="the first samples" src="data:image/png;base64,' in s._repr_html_() for s in (board, digits))
+    assert "<pre>a &lt; b</pre><pre>&lt;script&gt;</pre>" in text._repr_html_()
+
+
+def test_what_runs_are_made_of_is_shown_without_its_numbers(result):
+    models = [redraft.load_model(name) for name in MODELS]
+    tasks = [redraft.load_task(name) for name in TASKS if name != "prompts"]
+    problems = [task.problems(2) for task in tasks]
+    for part in (*models, *(model.net for model in models), *tasks, *problems, problems[0].state(), result.trace):
+        assert len(repr(part)) < 200
+        assert "\n" not in repr(part)
+        assert "tensor(" not in repr(part)
+    assert repr(models[0].net) == f"DigitNet, {sum(p.numel() for p in models[0].net.parameters()):,} parameters"
+    assert repr(problems[-1]).startswith("Problems: 2 rows of ids, x (81,), frozen (81,)")
+    assert repr(result.ledger).startswith("Ledger: 3 problems, ")
+
+
+def test_large_pictures_are_small_in_a_notebook():
+    (large,) = drawn(torch.zeros(1, 3, 600, 500), "pictures")
+    assert large.shape == (600, 500, 3)
+    assert shrunk(large).shape == (200, 167, 3)
+    assert shrunk(shrunk(large)).shape == (200, 167, 3)
+
+
+def test_a_text_that_cannot_be_read_costs_no_result():
+    def broken(ids):
+        raise ValueError("no such token")
+
+    assert texts_of(replace(redraft.load_task("markov").model, codec=broken), torch.zeros(1, 24).long(), None) is None
+
+
+def test_a_png_file_holds_the_pixels():
+    image = pytest.importorskip("PIL.Image")
+    sheet = tiled(drawn(torch.rand(5, 3, 6, 4, generator=torch.Generator().manual_seed(0)), "pictures"), columns=2)
+    assert (np.asarray(image.open(io.BytesIO(png(sheet)))) == sheet).all()

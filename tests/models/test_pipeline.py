@@ -479,7 +479,7 @@ def test_a_row_too_large_for_memory_is_one_sentence(monkeypatch):
 def test_a_method_without_a_fitting_sampler_says_which_one_to_give():
     model = solved("ddim")
     problems = redraft.prompts(model, rows_of(PLAIN))
-    for method in (redraft.Generate(), redraft.Generate(sampler=redraft.Sequential())):
+    for method in (redraft.Generate(redraft.Preset()), redraft.Generate(redraft.Sequential())):
         with pytest.raises(RedraftError, match=r"give the method sampler=redraft\.Scheduled\(30\)"):
             redraft.run(method, model, problems, progress=False)
     tokens = redraft.load_model("sudoku-tokens", device="cpu")

@@ -24,8 +24,8 @@ from redraft.bench.experiment import Cell, made
 from redraft.bench.plain import canonical
 from redraft.bench.running import noted
 from redraft.core.batched import Batched
+from redraft.core.method import asks
 from redraft.core.result import Result, weights_of
-from redraft.core.state import Draft
 from redraft.core.task import Problems
 from redraft.methods.best_of_n import BestOfN
 from redraft.verifiers.combined import held_out
@@ -123,13 +123,6 @@ def _measured(cell: Cell) -> Outcome:
     if result.interrupted:
         raise KeyboardInterrupt
     return _outcome(cell, model, result, verifier, drafts)
-
-
-def asks(method: Any, model: Any, problems: Problems) -> bool:
-    """Whether a method calls a verifier, by what it says of its first two drafts."""
-    calls = getattr(method, "verifier_calls", None)
-    states = problems[:1].state()
-    return calls is None or any(int(calls(model, Draft(states, number)).max()) > 0 for number in (-1, 0))
 
 
 @lru_cache(maxsize=8)

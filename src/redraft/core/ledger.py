@@ -36,7 +36,7 @@ class Budget:
                 raise RedraftError(f"budget {name} is {value}: it must be 1 or more, or None for no ceiling")
 
 
-@dataclass
+@dataclass(repr=False)
 class Ledger:
     """What was spent, and what caches saved, on each of `problems` problems.
 
@@ -54,6 +54,11 @@ class Ledger:
         for account in (self.spent, self.saved):
             for kind in KINDS:
                 account.setdefault(kind, torch.zeros(self.problems, dtype=torch.int64))
+
+    def __repr__(self) -> str:
+        """What was spent in all."""
+        spent = ", ".join(f"{rows} {kind}" for kind, rows in self.totals()["spent"].items())
+        return f"Ledger: {self.problems} problems, {spent} rows in all"
 
     def copy(self) -> Ledger:
         """The accounts as they are now."""

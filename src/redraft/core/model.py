@@ -15,7 +15,8 @@ class Model(Protocol):
     """What a method or a sampler may ask of a model.
 
     One whose exact likelihood is known may also have `log_likelihood(samples) -> (B,)`, in nats: the trace then shows
-    how far drafts drift from what the model itself would write.
+    how far drafts drift from what the model itself would write. One may state what its samples `shows`, 'pictures' or
+    'boards' of `redraft.core.pictures`, or have `text(samples)`, which makes strings of them.
 
     Attributes:
         name: how users call it.
@@ -55,6 +56,13 @@ class Model(Protocol):
 
     def encode(self, samples: Tensor) -> Tensor:
         """Clean values (B, R, *region) of samples as `decode` gives them."""
+
+
+def outlined(model: Model) -> str:
+    """The model in a line: class, name and offers; no weights."""
+    return (
+        f"{type(model).__name__} {model.name!r}: offers {', '.join(sorted(model.offers)) or 'clean predictions only'}"
+    )
 
 
 def demand(model: Model, feature: str, wanted_by: str) -> None:

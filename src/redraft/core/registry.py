@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any
 
-from redraft.core.errors import unknown
+from redraft.core.errors import RedraftError, said, unknown
 
 
 class Registry(Mapping[str, Any]):
@@ -29,13 +30,26 @@ class Registry(Mapping[str, Any]):
         """The object called `name`.
 
         Raises:
-            RedraftError: there is none; the nearest name is suggested.
+            RedraftError: there is none, and the nearest name is suggested; or it cannot be imported from its package.
         """
         targets = self._builtin if name in self._builtin else self.targets()  # entry points take long to read
         if name not in targets:
             raise unknown(self.kind, name, targets)
-        module, _, attribute = targets[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        if name in self._builtin:
+            return _imported(targets[name])
+        try:
+            return _imported(targets[name])
+        except Exception as error:
+            where = f"{self.kind} {name!r} is of another package, and {targets[name]} cannot be imported"
+            raise RedraftError(f"{where}: {said(error)}") from error
+
+    def usable(self) -> list[tuple[str, Any]]:
+        """Names and objects, sorted, without those of other packages that cannot be imported."""
+        found = []
+        for name in self:
+            with suppress(RedraftError):
+                found.append((name, self[name]))
+        return found
 
     def __contains__(self, name: object) -> bool:
         """Whether there is an object called `name`; it is not imported."""
@@ -48,6 +62,11 @@ class Registry(Mapping[str, Any]):
     def __len__(self) -> int:
         """How many names there are."""
         return len(self.targets())
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 MODELS = Registry(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+from base64 import b64encode
 from dataclasses import asdict, dataclass, field, is_dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,12 @@ from redraft import __version__
 from redraft.core.errors import RedraftError
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.model import Model
-from redraft.core.trace import Trace
+from redraft.core.pictures import drawn, png, shrunk, tiled
+from redraft.core.reading import reader
+from redraft.core.task import Problems
+from redraft.core.trace import OWN, Trace
+
+MOST = 16  # samples that a notebook shows
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Result:
         interrupted: the run was ended by Ctrl-C.
         candidates: one row for each candidate that was evaluated, of methods that tell; see
             `redraft.methods.candidates`. Empty otherwise.
+        texts: the samples as texts, up to the end of each, of models that write text.
+        shows: 'pictures' or 'boards' if that is what the samples are; see `redraft.core.pictures`.
     """
 
     samples: Tensor
@@ -44,6 +53,35 @@ class Result:
     seconds: float
     interrupted: bool = False
     candidates: Trace = field(default_factory=Trace)
+    texts: list[str] | None = None
+    shows: str | None = None
+
+    def __repr__(self) -> str:
+        """What was done and what came of it, in a line or two."""
+        drafts = len(set(self.trace["draft"].tolist())) if len(self.trace) else 0
+        words = [_counted(len(self.ids), "problem"), _counted(drafts, "draft")]
+        words += [f"{self.ledger.nfe.double().mean():.4g} NFE each"]
+        if bool(self.ledger.verifier_calls.any()):
+            words.append(f"{self.ledger.verifier_calls.double().mean():.4g} verifier calls each")
+        words += [f"{self.seconds:.3g} seconds"] + ["interrupted"] * self.interrupted
+        means = ", ".join(f"{name} {mean:.4g}" for name, mean in self.means().items())
+        return f"Result: {', '.join(words)}" + (f"\n  {means}" if means else "")
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook, with the first samples: pictures, or texts."""
+        if self.shows:
+            sheet = b64encode(png(tiled([*map(shrunk, drawn(self.samples[:MOST], self.shows))], 4))).decode()
+            below = f'<img alt="the first samples" src="data:image/png;base64,{sheet}">'
+        else:
+            below = "".join(f"<pre>{escape(text)}</pre>" for text in (self.texts or [])[:MOST])
+        return f"<pre>{escape(repr(self))}</pre>{below}"
+
+    def means(self) -> dict[str, float]:
+        """The mean over the problems' last drafts of what was scored or evaluated, NaN left out."""
+        last = {problem: row for row, problem in enumerate(self.trace["problem"].tolist())} if len(self.trace) else {}
+        columns = {name: self.trace[name][list(last.values())].double() for name in self.trace if name not in OWN}
+        known = {name: values[~values.isnan()] for name, values in columns.items()}
+        return {name: float(values.mean()) for name, values in known.items() if len(values)}
 
     def save(self, folder: str | Path) -> None:
         """Write samples.safetensors, trace.parquet, candidates.parquet if there are any, and result.json into `folder`.
@@ -59,6 +97,8 @@ class Result:
             "settings": self.settings,
             "seconds": self.seconds,
             "interrupted": self.interrupted,
+            "shows": self.shows,
+            "texts": self.texts,
         }
         about["totals"] = self.ledger.totals()
         try:
@@ -98,9 +138,25 @@ class Result:
                 about["seconds"],
                 about["interrupted"],
                 Trace.load(candidates) if candidates.exists() else Trace(),
+                about.get("texts"),
+                about.get("shows"),
             )
         except Exception as error:
             raise RedraftError(f"{folder} does not hold a complete result: {error}") from error
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def texts_of(model: Any, samples: Tensor, problems: Problems) -> list[str] | None:
+    """Texts of samples (P, ...), up to the end of each, if the model writes text."""
+    if not hasattr(model, "text"):
+        return None
+    try:
+        return reader(model, "all")(samples, problems)
+    except Exception:  # its samples are pictures, or what reads them fails: no reason to lose a run
+        return None
 
 
 def settings_of(method: Any, model: Model, budget: Budget, seed: int) -> dict[str, Any]:

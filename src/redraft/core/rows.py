@@ -20,6 +20,10 @@ class Rows:
     metadata has `shared=True` belong to all rows and are carried over unchanged.
     """
 
+    def __repr__(self) -> str:
+        """How many rows of what; no values."""
+        return f"{type(self).__name__}: {len(self)} rows of {', '.join(map(_outline, _row_fields(self)))}"
+
     def __len__(self) -> int:
         """Number of rows."""
         return next(n for n in (_length(value) for _, value in _row_fields(self)) if n is not None)
@@ -58,6 +62,15 @@ def bytes_of(values: Tensor) -> Iterator[bytes]:
 
 def _row_fields(rows: Rows) -> list[tuple[str, Any]]:
     return [(f.name, getattr(rows, f.name)) for f in fields(rows) if not f.metadata.get("shared")]  # type: ignore[arg-type]
+
+
+def _outline(named: tuple[str, Any]) -> str:
+    """The field's name with the shape of a row, as in 'x (81, 8, 8)'."""
+    name, value = named
+    if isinstance(value, dict):
+        return f"{name} ({', '.join(value)})" if value else f"no {name}"
+    shape = tuple(value.shape[1:]) if isinstance(value, Tensor) else ()
+    return f"no {name}" if value is None else f"{name} {shape}" if shape else name
 
 
 def _length(value: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from redraft.core.batched import Batched
 from redraft.core.checkpoint import Checkpoint
@@ -21,9 +21,11 @@ from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.distinct import warn_of_copies
 from redraft.core.errors import RedraftError, shown
 from redraft.core.ledger import Budget, Ledger
-from redraft.core.method import Method
+from redraft.core.method import Method, settled
 from redraft.core.model import Model, device_of
-from redraft.core.result import Result, settings_of
+from redraft.core.progress import Progress
+from redraft.core.progress import progress as shown_progress
+from redraft.core.result import Result, settings_of, texts_of
 from redraft.core.state import Draft, merge
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
@@ -61,7 +63,8 @@ def run(
         on_draft: called after every draft with the samples so far (P, ...) and the trace; True ends the run.
         checkpoint: folder; a run that was killed and is started again with the same arguments goes on from its last
             finished draft and ends with the same result.
-        progress: show a bar; by default when a person looks at the terminal.
+        progress: show a bar, or nothing; by default a bar where a person looks at the terminal, and else a line to
+            stderr every 30 seconds.
 
     Returns:
         The last draft within the budget for every problem, with the trace of all. Ctrl-C ends the run early with the
@@ -74,13 +77,12 @@ def run(
     """
     _check_arguments(method, model, problems, verifier, budget, seed, start)
     _check(model, problems, start)
+    method = settled(method, model)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
     store = Checkpoint(checkpoint, session.fingerprint(start)) if checkpoint else None
     session.begin(start, store)
-    with tqdm(
-        total=method.total(), initial=session.draft.number + 1, unit="draft", dynamic_ncols=True,
-        disable=None if progress is None else not progress,
-    ) as bar, torch.no_grad():  # fmt: skip
+    bar = shown_progress(progress, session.draft.number + 1, method.total())
+    with closing(bar), torch.no_grad():
         try:
             session.spend(store, bar)
         except KeyboardInterrupt:
@@ -240,17 +242,17 @@ class _Session:
         elif start is not None:
             self.given, self.ended = True, self._record(self.draft, {})
 
-    def spend(self, store: Checkpoint | None, bar: Any) -> None:
+    def spend(self, store: Checkpoint | None, bar: Progress) -> None:
         """Make drafts until the method ends or no further one fits the budget."""
         model = CountedModel(self.model, self.ledger, self.problems.ids)
         verifier = CountedVerifier(self.verifier, self.problems, self.ledger) if self.verifier else None
         streams = Streams.root(self.seed, self.problems.ids.to(self.draft.state.x.device))
         fits = self._fits()
         if self.draft.number < 0 and not fits.all():
-            short = self.draft[~fits]
-            problem, need = int(self.problems.ids[short.state.problem[0]]), f"{int(self._most_nfe(short)[0])} NFE"
+            worst = self.draft[~fits][self._most_nfe(self.draft[~fits]).argmax()[None]]
+            problem, need = int(self.problems.ids[worst.state.problem[0]]), f"{int(self._most_nfe(worst))} NFE"
             if self.budget.verifier_calls is not None:
-                need += f" and {int(self._most_calls(short)[0])} verifier calls"
+                need += f" and {int(self._most_calls(worst))} verifier calls"
             raise RedraftError(
                 f"the budget of {self.budget} is too small for one draft of problem {problem}, which takes {need}"
             )
@@ -261,7 +263,7 @@ class _Session:
                 return
             fits = self._fits()
 
-    def _advance(self, drafts: Any, store: Checkpoint | None, bar: Any) -> bool:
+    def _advance(self, drafts: Any, store: Checkpoint | None, bar: Progress) -> bool:
         """Draft until some row's budget ends (True) or the method does (False)."""
         while True:
             began = time.perf_counter()
@@ -283,8 +285,7 @@ class _Session:
             self.paid, self.whole = self.ledger.copy(), True
             if store:
                 store.save(self)
-            bar.update()
-            bar.set_postfix(nfe=f"{self.ledger.nfe.double().mean():.0f}")
+            bar.tell(draft.number + 1, self._expected(), float(self.ledger.nfe.double().mean()))
             if last or not self._fits().all():
                 return not last
 
@@ -297,6 +298,19 @@ class _Session:
         if self.budget.verifier_calls is not None:
             fits &= self.ledger.verifier_calls[rows] + self._most_calls(self.draft) <= self.budget.verifier_calls
         return fits
+
+    def _expected(self) -> int | None:
+        """Drafts in all: of the method, or as many as fit into the budget at the most that the next one can take."""
+        rows, more = self.draft.state.problem.cpu(), []
+        if self.budget.nfe is not None:
+            more.append((self.budget.nfe - self.ledger.nfe[rows]) // self._most_nfe(self.draft).clamp_min(1))
+        if self.budget.verifier_calls is not None:
+            left = self.budget.verifier_calls - self.ledger.verifier_calls[rows]
+            more.append(left // self._most_calls(self.draft).clamp_min(1))
+        ends = [] if (total := self.method.total()) is None else [total]
+        if more:
+            ends.append(self.draft.number + 1 + int(torch.stack(more).amin(0).max()))
+        return min(ends, default=None)
 
     def _most_nfe(self, draft: Draft) -> Tensor:
         """The most evaluations (B,) that the next draft can take, guidance included."""
@@ -343,8 +357,9 @@ class _Session:
 
     def result(self) -> Result:
         """All that the run gives back."""
+        samples = self.model.decode(self.final)
         return Result(
-            samples=self.model.decode(self.final),
+            samples=samples,
             ids=self.problems.ids,
             trace=self.trace,
             candidates=self.candidates,
@@ -352,4 +367,6 @@ class _Session:
             settings=self.settings,
             seconds=self.seconds,
             interrupted=self.interrupted,
+            texts=texts_of(self.model, samples, self.problems),
+            shows=getattr(self.model, "shows", None),
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from redraft.core.rows import Rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class State(Rows):
     """Rows on their way from noise to clean data.
 
@@ -45,7 +45,7 @@ class State(Rows):
         return None if visible is None else visible.int().argmax(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction(Rows):
     """The posterior over clean data that one network evaluation gives.
 
@@ -65,7 +65,7 @@ class Prediction(Rows):
     features: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Draft(Rows):
     """A complete sample for every problem, with all that its method needs to go on from it.
 

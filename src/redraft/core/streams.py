@@ -37,7 +37,7 @@ def philox(counter: Tensor, key: Tensor) -> Tensor:
     return torch.stack([c0, c1, c2, c3], -1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Streams(Rows):
     """One random stream for each row.
 

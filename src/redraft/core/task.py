@@ -15,7 +15,7 @@ from redraft.core.rows import Rows
 from redraft.core.state import State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Problems(Rows):
     """What samples are wanted for; sliced and joined like any rows.
 

@@ -47,6 +47,10 @@ class Trace(Mapping[str, Tensor]):
             parts[:] = [torch.cat(parts)]
         return parts[0]
 
+    def __repr__(self) -> str:
+        """How many rows of what."""
+        return f"Trace: {len(self)} rows of {', '.join(self) or 'nothing'}"
+
     def __eq__(self, other: object) -> bool:
         """Equal columns, seconds aside."""
         if not isinstance(other, Trace) or set(self) != set(other):

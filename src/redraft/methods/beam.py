@@ -24,7 +24,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.svdd import born
 from redraft.methods.value import Reward, needs_verifier, spread
-from redraft.samplers import AnySampler, needs_random_steps, suited
+from redraft.samplers import AnySampler, for_choices, needs_random_steps, sampler_for
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Beam:
     beams: int = 2
     children: int = 2
     reward: Reward = field(default_factory=Reward)
-    sampler: AnySampler | None = None
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -51,29 +51,26 @@ class Beam:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "beam search")
-        needs_random_steps(self._sampler(model), model, "beam search", self.beams * self.children > 1)
+        needs_random_steps(sampler_for(self, model), model, "beam search", self.beams * self.children > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        steps = self._sampler(model).between(model, draft.state.free.sum(1))
+        steps = sampler_for(self, model).between(model, draft.state.free.sum(1))
         return self.beams * (1 + self.children * (steps - 1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the draft can take."""
-        return self.beams * self.children * self.reward.draws * self._sampler(model).nfe(draft.state.free.sum(1))
+        return self.beams * self.children * self.reward.draws * sampler_for(self, model).nfe(draft.state.free.sum(1))
 
     def total(self) -> int:
         """Drafts in all."""
         return 1
 
-    def _sampler(self, model: Model) -> AnySampler:
-        return suited(self.sampler, model)
-
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.beams, streams)
-        sampler = self._sampler(model)
+        sampler = sampler_for(self, model)
         walk = sampler.init(model, noisy, slots)
         value = torch.zeros_like(walk.done, dtype=torch.float64)
         told = Differing.of(len(draft), walk.done.device)

@@ -20,7 +20,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import compared, needs_verifier, remembered
-from redraft.samplers import AnySampler, Preset, needs_restarts, sample
+from redraft.samplers import AnySampler, for_samples, needs_restarts, sample, sampler_for
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class BestOfN:
     Attributes:
         n: samples of each problem, in all.
         at_once: samples of each problem that are drawn together, for one draft; changes no sample.
-        sampler: how they are drawn.
+        sampler: how they are drawn; one that suits the model if not given.
     """
 
     n: int = 4
     at_once: int = 1
-    sampler: AnySampler = field(default_factory=Preset)
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_samples})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -46,14 +46,14 @@ class BestOfN:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best of 1, 2, ... times `at_once` samples; a start from elsewhere is the first to beat."""
         verifier = needs_verifier(verifier, "best-of-N", relative=True)
-        needs_restarts(self.sampler, model, "best-of-N", self.n > 1)
+        needs_restarts(sampler_for(self, model), model, "best-of-N", self.n > 1)
         while draft.number < self.total() - 1:
             draft = self._better(model, draft, streams, verifier)
             yield draft
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the next draft can take."""
-        return self.at_once * self.sampler.between(model, draft.state.free.sum(1))
+        return self.at_once * sampler_for(self, model).between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the next draft can take."""
@@ -70,7 +70,7 @@ class BestOfN:
         chains = streams.repeat(self.at_once).fold("sample").fold(number)
         noise = chains.fold("prior")
         noisy, told = model.process.prior(many, many.free, noise), Candidates(model, draft, int(number[0]))
-        drawn = sample(self.sampler, model, noisy, chains.fold("initial"))
+        drawn = sample(sampler_for(self, model), model, noisy, chains.fold("initial"))
         before, rewards = compared(model, draft, drawn, verifier)
         numbers = told.add(rewards, noise)
         best, place = rewards.max(1)

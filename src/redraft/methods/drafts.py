@@ -18,7 +18,16 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, Parallel, descend, looks, needs_restarts, sample
+from redraft.samplers import (
+    AnySampler,
+    descend,
+    for_rough_drafts,
+    for_searches,
+    looks,
+    needs_restarts,
+    sample,
+    sampler_for,
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +37,14 @@ class DraftThenVerify:
     Attributes:
         candidates: of each problem.
         finalists: of these, sampled in full.
-        draft: the sampler of the drafts.
-        sampler: the sampler of the finalists.
+        draft: the sampler of the drafts; one of few steps that suits the model if not given.
+        sampler: the sampler of the finalists; one that suits the model if not given.
     """
 
     candidates: int = 16
     finalists: int = 2
-    draft: AnySampler = field(default_factory=lambda: Parallel(8))
-    sampler: AnySampler = field(default_factory=Parallel)
+    draft: AnySampler | None = field(default=None, metadata={"suits": for_rough_drafts})
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -47,14 +56,14 @@ class DraftThenVerify:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "draft-then-verify", relative=True)
-        needs_restarts(self.draft, model, "draft-then-verify", self.candidates > 1)
+        needs_restarts(sampler_for(self, model, "draft"), model, "draft-then-verify", self.candidates > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
         regions = draft.state.free.sum(1)
-        rough, full = (sampler.between(model, regions) for sampler in (self.draft, self.sampler))
+        rough, full = (sampler_for(self, model, name).between(model, regions) for name in ("draft", "sampler"))
         return self.candidates * rough + self.finalists * full
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
@@ -67,12 +76,12 @@ class DraftThenVerify:
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         told, (noisy, slots) = Candidates(model, draft), spread(model, draft.state, self.candidates, streams)
-        rough = sample(self.draft, model, noisy, slots.fold("initial"))
+        rough = sample(sampler_for(self, model, "draft"), model, noisy, slots.fold("initial"))
         rewards = scored(model, rough, verifier)
         chosen = best_rows(rewards, self.candidates, self.finalists)
         number = told.add(rewards, slots.fold("prior")).flatten()
         slots = slots[chosen]
-        final = sample(self.sampler, model, noisy[chosen], slots.fold("initial"))
+        final = sample(sampler_for(self, model), model, noisy[chosen], slots.fold("initial"))
         rewards = scored(model, final, verifier)
         winner = best_rows(rewards, self.finalists)
         parent = number[chosen.cpu()].view(-1, self.finalists)
@@ -92,13 +101,13 @@ class Halving:
         candidates: of each problem, at the start.
         levels: at which candidates are judged.
         kept: share of them that goes on at each level.
-        sampler: the base.
+        sampler: the base; one that suits the model if not given.
     """
 
     candidates: int = 16
     levels: tuple[float, ...] = (0.7, 0.5, 0.3)
     kept: float = 0.5
-    sampler: AnySampler = field(default_factory=Parallel)
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -109,19 +118,21 @@ class Halving:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "successive halving", relative=True)
-        needs_restarts(self.sampler, model, "successive halving", self.candidates > 1)
-        if not self.sampler.by_level:
+        sampler = sampler_for(self, model)
+        needs_restarts(sampler, model, "successive halving", self.candidates > 1)
+        if not sampler.by_level:
             raise RedraftError("successive halving judges walks on their way: use Parallel or a masked sampler")
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
+        sampler = sampler_for(self, model)
         regions, sizes = draft.state.free.sum(1), self._sizes()
-        total = sizes[-1] * self.sampler.between(model, regions)
+        total = sizes[-1] * sampler.between(model, regions)
         for size, following, level in zip(sizes, sizes[1:], sorted(self.levels, reverse=True), strict=False):
-            walked = self.sampler.between(model, regions, 1.0, level)
-            total = total + (size - following) * (walked + looks(self.sampler, model, regions, level))
+            walked = sampler.between(model, regions, 1.0, level)
+            total = total + (size - following) * (walked + looks(sampler, model, regions, level))
         return total
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
@@ -140,17 +151,18 @@ class Halving:
         return sizes
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        sampler = sampler_for(self, model)
         told, (noisy, slots) = Candidates(model, draft), spread(model, draft.state, self.candidates, streams)
-        walk = self.sampler.init(model, noisy, slots)
+        walk = sampler.init(model, noisy, slots)
         sizes, parent = self._sizes(), None
         for size, following, level in zip(sizes, sizes[1:], sorted(self.levels, reverse=True), strict=False):
-            walk = descend(self.sampler, model, walk, level, slots.fold("initial"))
+            walk = descend(sampler, model, walk, level, slots.fold("initial"))
             here = slots.fold("value").fold(f"level {level}")
-            walk, value = Reward().value(self.sampler, model, walk, here, verifier)
+            walk, value = Reward().value(sampler, model, walk, here, verifier)
             chosen = best_rows(value, size, following)
             parent = told.add(value, slots.fold("prior"), parent).flatten()[chosen.cpu()].view(-1, following)
             walk, slots = walk[chosen], slots[chosen]
-        walk = descend(self.sampler, model, walk, 0.0, slots.fold("initial"))
+        walk = descend(sampler, model, walk, 0.0, slots.fold("initial"))
         rewards = scored(model, walk.state, verifier)
         winner = best_rows(rewards, sizes[-1])
         number = told.add(rewards, slots.fold("prior"), parent).flatten()[winner.cpu()]

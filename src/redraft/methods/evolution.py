@@ -29,7 +29,7 @@ from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import needs_verifier, remembered, scored, spread
 from redraft.methods.zero_order import continuous
-from redraft.samplers import AnySampler, Parallel, descend, needs_restarts, sample
+from redraft.samplers import AnySampler, descend, for_searches, needs_restarts, sample, sampler_for
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Evolution:
         elites: E, the best of a generation that live on as they are.
         tournament: members that are drawn for each child; the best of them is its parent.
         beta: b, share of new noise in a mutant at level 1.
-        sampler: from noise to samples.
+        sampler: from noise to samples; one that suits the model if not given.
     """
 
     population: int = 8
@@ -50,7 +50,7 @@ class Evolution:
     elites: int = 2
     tournament: int = 3
     beta: float = 0.2
-    sampler: AnySampler = field(default_factory=Parallel)
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -70,10 +70,11 @@ class Evolution:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best so far of each generation."""
         verifier = needs_verifier(verifier, "evolutionary search", relative=True)
-        needs_restarts(self.sampler, model, "evolutionary search")
+        sampler = sampler_for(self, model)
+        needs_restarts(sampler, model, "evolutionary search")
         if 1.0 in self.levels:
             continuous(model, "evolutionary search at level 1")
-        if not self.sampler.by_level and min(self.levels, default=1.0) < 1:
+        if not sampler.by_level and min(self.levels, default=1.0) < 1:
             raise RedraftError("levels below 1 take walks up on their way: use Parallel or a masked sampler")
         if draft.number >= 0 and "noise" not in draft.carry:
             raise RedraftError("evolutionary search breeds its own samples: it cannot begin from finished ones")
@@ -83,13 +84,14 @@ class Evolution:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the next draft can take."""
+        sampler = sampler_for(self, model)
         regions = draft.state.free.sum(1)
         if draft.number < 0:
-            return self.population * self.sampler.between(model, regions)
+            return self.population * sampler.between(model, regions)
         if draft.number >= len(self.levels):
             return torch.zeros_like(regions)
         level = self.levels[draft.number]
-        return self.children * self.sampler.between(model, regions, level)
+        return self.children * sampler.between(model, regions, level)
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """Verifier rows (B,) of the next draft."""
@@ -103,13 +105,14 @@ class Evolution:
     def _first(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         told = Candidates(model, draft)
         noisy, slots = spread(model, draft.state, self.population, streams)
-        drawn = sample(self.sampler, model, noisy, streams.fold("initial").repeat(self.population))
+        drawn = sample(sampler_for(self, model), model, noisy, streams.fold("initial").repeat(self.population))
         rewards = scored(model, drawn, verifier).view(len(draft), -1)
         numbers = told.add(rewards, slots.fold("prior"), beta=torch.nan)
         members = {"noise": _grouped(noisy.x, draft), "x": _grouped(drawn.x, draft)}
         return self._ranked(draft, members | {"number": numbers.to(rewards.device)}, rewards, told, verifier)
 
     def _generation(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        sampler = sampler_for(self, model)
         here, level, carry = streams.fold("generation").fold(draft.number), self.levels[draft.number], draft.carry
         told = Candidates(model, draft, self.population + draft.number * self.children)
         parent, mutation = self._parents(here), here.split(self.children).fold("mutation")
@@ -119,11 +122,11 @@ class Evolution:
             way = streams.fold("initial").repeat(self.children)
             fresh = model.process.prior(many, many.free, mutation)
             noise = mutated(noise, fresh.x, many.free, self.beta)
-            drawn = sample(self.sampler, model, fresh.to(noise, fresh.t), way)
+            drawn = sample(sampler, model, fresh.to(noise, fresh.t), way)
         else:
-            walk = self.sampler.rewind(model, self.sampler.arrived(model, many.to(x, many.t)), level, mutation)
+            walk = sampler.rewind(model, sampler.arrived(model, many.to(x, many.t)), level, mutation)
             # numbers that made the parent would be in its noised state and on the way again
-            drawn = descend(self.sampler, model, walk, 0.0, here.split(self.children).fold("walk")).state
+            drawn = descend(sampler, model, walk, 0.0, here.split(self.children).fold("walk")).state
         rewards, beta = self._rewards(model, draft, drawn, verifier), self.beta if level == 1 else torch.nan
         number = told.add(rewards[:, self.elites :], mutation, _taken(carry["number"], parent), level, beta=beta)
         born = {"noise": _grouped(noise, draft), "x": _grouped(drawn.x, draft), "number": number.to(parent.device)}

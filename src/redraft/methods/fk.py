@@ -34,12 +34,12 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import SCHEMES, effective_size, log_mean, resample
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, advance, needs_random_steps, suited
+from redraft.samplers import AnySampler, advance, for_choices, needs_random_steps, sampler_for
 
 POTENTIALS = ("difference", "max", "sum", "reward")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cloud(Rows):
     """The weights of N particles of each of P problems.
 
@@ -103,7 +103,7 @@ class FK:
     scheme: Literal["systematic", "stratified", "residual", "multinomial"] = "systematic"
     ramp: float = 0.0
     choose: Literal["best", "weight"] = "best"
-    sampler: AnySampler | None = None
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -119,29 +119,26 @@ class FK:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft: the chosen particle; `carry` holds all of them with their weights."""
         verifier = needs_verifier(verifier, "FK steering")
-        needs_random_steps(self._sampler(model), model, "FK steering", self.particles > 1)
+        needs_random_steps(sampler_for(self, model), model, "FK steering", self.particles > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        return self.particles * self._sampler(model).between(model, draft.state.free.sum(1))
+        return self.particles * sampler_for(self, model).between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the draft can take."""
-        weighings = self._sampler(model).nfe(draft.state.free.sum(1)) // self.every
+        weighings = sampler_for(self, model).nfe(draft.state.free.sum(1)) // self.every
         return self.particles * (weighings * self.reward.draws + 1)
 
     def total(self) -> int:
         """Drafts in all."""
         return 1
 
-    def _sampler(self, model: Model) -> AnySampler:
-        return suited(self.sampler, model)
-
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.particles, streams)
-        sampler, slots = self._sampler(model), slots.fold("initial")
+        sampler, slots = sampler_for(self, model), slots.fold("initial")
         walk = sampler.init(model, noisy, slots)
         cloud = Cloud.start(len(draft), self.particles, self.potential, walk.done.device)
         told = Differing.of(len(draft), walk.done.device)
@@ -164,9 +161,10 @@ class FK:
         self, model: Model, walk: Any, cloud: Cloud, streams: tuple[Streams, Streams], verifier: Verifier
     ) -> tuple[Any, Cloud]:
         """Value the particles, multiply their weights, resample the problems whose effective size is low."""
-        walk, value = self.reward.value(self._sampler(model), model, walk, streams[1], verifier)
+        sampler = sampler_for(self, model)
+        walk, value = self.reward.value(sampler, model, walk, streams[1], verifier)
         value = self.reward.log_weight(value).view(-1, self.particles)
-        level = self._sampler(model).level(walk).double().view_as(value).mean(1, keepdim=True)
+        level = sampler.level(walk).double().view_as(value).mean(1, keepdim=True)
         cloud = self._factor(cloud, (1 - level) ** self.ramp * value)
         low = effective_size(cloud.log_weight) <= self.threshold * self.particles + 1e-9
         if self.threshold == 0 or not low.any():

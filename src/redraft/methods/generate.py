@@ -14,7 +14,7 @@ from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
-from redraft.samplers import AnySampler, Preset, sample
+from redraft.samplers import AnySampler, for_samples, sample, sampler_for
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Generate:
     """Sample once.
 
     Attributes:
-        sampler: how; a name and a number of steps, or any sampler.
+        sampler: how; one that suits the model if not given.
     """
 
-    sampler: AnySampler = field(default_factory=Preset)
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_samples})
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The one draft; of masked models with its `redraws`, how often a free token was masked again or edited.
@@ -45,12 +45,12 @@ class Generate:
                 if getattr(walk, "forced", None) is not None:
                     scores.setdefault("forced", torch.zeros_like(free))[rows] = walk.forced.double()
 
-            state = sample(self.sampler, model, noisy, streams.fold("initial"), note)
+            state = sample(sampler_for(self, model), model, noisy, streams.fold("initial"), note)
             yield replace(draft, state=state, number=0, scores=scores)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        return self.sampler.between(model, draft.state.free.sum(1))
+        return sampler_for(self, model).between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """None."""

@@ -85,8 +85,9 @@ class IPR:
         demand(model, "regions", "IPR")
         asks = isinstance(self.select, Blame) or isinstance(self.keep, Metropolis)
         if asks != (verifier is not None):
-            wanted = "with these settings needs a verifier: give" if asks else "without Blame or Metropolis takes no"
-            raise RedraftError(f"IPR {wanted} run(..., verifier=...)")
+            if asks:
+                raise RedraftError("IPR with these settings needs a verifier: give run(..., verifier=...)")
+            raise RedraftError("IPR without Blame or Metropolis takes no verifier: leave verifier=None")
         if isinstance(self.select, Blame):
             blaming(verifier)
         if isinstance(self.keep, Metropolis):

@@ -46,10 +46,10 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.value import Reward, needs_verifier, scored
-from redraft.samplers import AnySampler, Preset, descend, looks
+from redraft.samplers import AnySampler, descend, for_choices, looks, sampler_for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Chain(Rows):
     """A Markov chain for each problem.
 
@@ -81,7 +81,7 @@ class IterRef:
         reuse: go on through a pool after a rejection (with a = 0).
         rounds: further drafts, each of `moves` moves of the finished sample.
         reward: the target's temperature, and how states are valued.
-        sampler: the base.
+        sampler: the base; one that suits the model if not given.
     """
 
     levels: tuple[float, ...] = (0.5, 0.125)
@@ -92,7 +92,7 @@ class IterRef:
     reuse: bool = True
     rounds: int = 0
     reward: Reward = field(default_factory=Reward)
-    sampler: AnySampler = field(default_factory=Preset)
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -111,7 +111,7 @@ class IterRef:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The refined walk, unless `draft` is a sample already, then `rounds` of moves of the finished sample."""
         verifier = needs_verifier(verifier, "IterRef")
-        if any(self.levels) and not self.sampler.by_level:
+        if any(self.levels) and not sampler_for(self, model).by_level:
             raise RedraftError("this sampler's walks can be taken up at their end only: set levels=(0.0,)")
         while draft.number < self.rounds:
             make = self._first if draft.number < 0 else self._again
@@ -120,9 +120,10 @@ class IterRef:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the next draft can take."""
+        sampler = sampler_for(self, model)
         regions = draft.state.free.sum(1)
         levels = self.levels if draft.number < 0 else (0.0,)
-        walk = self.sampler.between(model, regions) if draft.number < 0 else torch.zeros_like(regions)
+        walk = sampler.between(model, regions) if draft.number < 0 else torch.zeros_like(regions)
         return walk + sum(self._level_nfe(model, regions, level) for level in levels)
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
@@ -138,30 +139,32 @@ class IterRef:
 
     def _level_nfe(self, model: Model, regions: Tensor, level: float) -> Tensor:
         """The most evaluations (B,) of the moves at one level: a candidate's steps, and one to value what is noisy."""
-        steps = self.sampler.between(model, regions, min(1.0, level + self.distance), level)
-        look = looks(self.sampler, model, regions, level)
+        sampler = sampler_for(self, model)
+        steps = sampler.between(model, regions, min(1.0, level + self.distance), level)
+        look = looks(sampler, model, regions, level)
         pools = self.moves * (2 * self.candidates - 1 if self.a else self.candidates)
         return pools * (steps + look) + look
 
     def _first(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        sampler = sampler_for(self, model)
         noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
         base = streams.fold("initial")
-        walk = self.sampler.init(model, noisy, base)
+        walk = sampler.init(model, noisy, base)
         accepted = tried = torch.zeros_like(draft.state.problem)
         value: Tensor | None = None
         if self.reward.alpha < torch.inf:
             for level in sorted(self.levels, reverse=True):
-                walk = descend(self.sampler, model, walk, level, base)
+                walk = descend(sampler, model, walk, level, base)
                 chain = self._refined(model, walk, None, level, streams.fold(f"level {level}"), verifier)
                 walk, value = chain.walk, chain.value if level == 0 else None
                 accepted, tried = accepted + chain.accepted, tried + self.moves
-        walk = descend(self.sampler, model, walk, 0.0, base)
+        walk = descend(sampler, model, walk, 0.0, base)
         reward = scored(model, walk.state, verifier) if value is None else value
         rate = accepted / tried.clamp_min(1)
         return Draft(walk.state, 0, {"reward": reward, "acceptance": rate.double()}, {"reward": reward})
 
     def _again(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
-        walk = self.sampler.arrived(model, draft.state)
+        walk = sampler_for(self, model).arrived(model, draft.state)
         here = streams.fold("round").fold(draft.number)
         chain = self._refined(model, walk, draft.carry.get("reward"), 0.0, here, verifier)
         scores = {"reward": chain.value, "acceptance": chain.accepted / self.moves}
@@ -172,7 +175,7 @@ class IterRef:
     ) -> Chain:
         """The chain after its moves at one level; `value` of its state, if that is known."""
         if value is None:
-            walk, value = self.reward.value(self.sampler, model, walk, streams.fold("start"), verifier)
+            walk, value = self._valued(model, walk, streams.fold("start"), verifier)
         full = torch.full_like(value, self.moves, dtype=torch.int64)
         zero = torch.zeros_like(full)
         chain = Chain(walk, value, full, torch.full_like(full, self.candidates), zero)
@@ -182,10 +185,10 @@ class IterRef:
 
     def _candidates(self, model: Model, walk: Any, number: int, level: float, streams: Streams) -> Any:
         """`number` draws of K(x, .) for each row, side by side."""
-        slots = streams.split(number)
+        sampler, slots = sampler_for(self, model), streams.split(number)
         high = min(1.0, level + self.distance)
-        up = self.sampler.rewind(model, walk.repeat(number), high, slots.fold("noise"), at=level)
-        return descend(self.sampler, model, up, level, slots.fold("walk"))
+        up = sampler.rewind(model, walk.repeat(number), high, slots.fold("noise"), at=level)
+        return descend(sampler, model, up, level, slots.fold("walk"))
 
     def _one_by_one(self, model: Model, chain: Chain, level: float, streams: Streams, verifier: Verifier) -> Chain:
         """Metropolis moves, a = 0: rows that need candidates draw them together, then each row tries its next."""
@@ -205,7 +208,7 @@ class IterRef:
 
     def _tried(self, model: Model, chain: Chain, candidate: Any, streams: Streams, verifier: Verifier) -> Chain:
         """The chain after its candidates were accepted or not."""
-        candidate, value = self.reward.value(self.sampler, model, candidate, streams.fold("value"), verifier)
+        candidate, value = self._valued(model, candidate, streams.fold("value"), verifier)
         chance = streams.fold("accept").uniform((1,))[:, 0].log()
         yes = chance < self.reward.log_weight(value - chain.value)
         spent = yes if self.reuse else torch.ones_like(yes)
@@ -217,13 +220,17 @@ class IterRef:
             chain.accepted + yes,
         )
 
+    def _valued(self, model: Model, walk: Any, streams: Streams, verifier: Verifier) -> tuple[Any, Tensor]:
+        """The walk, looked at where it had to be, and V (B,) of its rows."""
+        return self.reward.value(sampler_for(self, model), model, walk, streams, verifier)
+
     def _several_tries(self, model: Model, chain: Chain, level: float, streams: Streams, verifier: Verifier) -> Chain:
         """Multiple-try moves, a > 0, each with its reference set."""
         size = self.candidates
         for number in range(self.moves):
             here = streams.fold("move").fold(number)
             pool = self._candidates(model, chain.walk, size, level, here.fold("pool"))
-            pool, values = self.reward.value(self.sampler, model, pool, here.fold("value").split(size), verifier)
+            pool, values = self._valued(model, pool, here.fold("value").split(size), verifier)
             forward = self._log_w(values.view(-1, size), chain.value)
             picked = resample(forward, here.fold("pick"), "multinomial")[:, 0]
             rows = flat(picked, size)
@@ -246,9 +253,7 @@ class IterRef:
         if not size:
             return torch.zeros(len(walk), 0, dtype=torch.float64, device=walk.done.device)
         pool = self._candidates(model, walk, size, level, streams)
-        return self.reward.value(self.sampler, model, pool, streams.fold("value").split(size), verifier)[1].view(
-            -1, size
-        )
+        return self._valued(model, pool, streams.fold("value").split(size), verifier)[1].view(-1, size)
 
     def _log_w(self, to: Tensor, origin: Tensor) -> Tensor:
         """Log w (B, M) of states of value `to` (B, M) seen from states of value `origin` (B,)."""

@@ -27,7 +27,7 @@ from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.fk import Cloud
 from redraft.methods.value import Reward, needs_verifier, spread
-from redraft.samplers import AnySampler, advance, needs_random_steps, suited
+from redraft.samplers import AnySampler, advance, for_choices, needs_random_steps, sampler_for
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ParticleGibbs:
     particles: int = 4
     reward: Reward = field(default_factory=Reward)
     every: int = 1
-    sampler: AnySampler | None = None
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -57,7 +57,7 @@ class ParticleGibbs:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """A draft a round; `carry` holds the trajectory that was chosen."""
         verifier = needs_verifier(verifier, "particle Gibbs")
-        needs_random_steps(self._sampler(model), model, "particle Gibbs")
+        needs_random_steps(sampler_for(self, model), model, "particle Gibbs")
         if draft.number >= 0 and not draft.carry:
             raise RedraftError("particle Gibbs moves trajectories: it cannot begin from finished samples")
         while draft.number < self.rounds - 1:
@@ -66,23 +66,20 @@ class ParticleGibbs:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the next draft can take."""
-        return self.particles * self._sampler(model).between(model, draft.state.free.sum(1))
+        return self.particles * sampler_for(self, model).between(model, draft.state.free.sum(1))
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the next draft can take."""
-        weighings = self._sampler(model).nfe(draft.state.free.sum(1)) // self.every + 1
+        weighings = sampler_for(self, model).nfe(draft.state.free.sum(1)) // self.every + 1
         return self.particles * self.reward.draws * weighings
 
     def total(self) -> int:
         """Drafts in all."""
         return self.rounds
 
-    def _sampler(self, model: Model) -> AnySampler:
-        return suited(self.sampler, model)
-
     def _round(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy, slots = spread(model, draft.state, self.particles, streams)
-        sampler = self._sampler(model)
+        sampler = sampler_for(self, model)
         walk = sampler.init(model, noisy, slots)
         cloud = Cloud.start(len(draft), self.particles, "difference", walk.done.device)
         value, open_ = cloud.log_weight.flatten(), cloud.resampled == 0  # problems whose last weighing is to come

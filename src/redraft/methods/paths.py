@@ -26,7 +26,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import Reward, needs_verifier, scored, spread
-from redraft.samplers import AnySampler, Parallel, descend, looks
+from redraft.samplers import AnySampler, descend, for_searches, looks, sampler_for
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Paths:
         forward: levels that a path is noised up.
         backward: levels that it is walked down again.
         draws: clean samples a preview is valued by, of models that draw them.
-        sampler: the base.
+        sampler: the base; one that suits the model if not given.
     """
 
     paths: int = 2
@@ -49,7 +49,7 @@ class Paths:
     forward: float = 0.78
     backward: float = 0.81
     draws: int = 1
-    sampler: AnySampler = field(default_factory=Parallel)
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -67,19 +67,20 @@ class Paths:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "search over paths", relative=self.draws == 1)
-        if not self.sampler.by_level:
+        if not sampler_for(self, model).by_level:
             raise RedraftError("a search over paths takes walks up on their way: use Parallel or a masked sampler")
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
+        sampler = sampler_for(self, model)
         regions = draft.state.free.sum(1)
-        each = self.sampler.between(model, regions, 1.0, self.level)
+        each = sampler.between(model, regions, 1.0, self.level)
         for number in range(self.rounds):
             up, level = min(1.0, self.level_after(number - 1) + self.forward), self.level_after(number)
-            walked = self.sampler.between(model, regions, up, level)
-            each = each + self.width * (walked + looks(self.sampler, model, regions, level))
+            walked = sampler.between(model, regions, up, level)
+            each = each + self.width * (walked + looks(sampler, model, regions, level))
         return self.paths * each
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
@@ -91,18 +92,19 @@ class Paths:
         return 1
 
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
+        sampler = sampler_for(self, model)
         reward, (noisy, slots) = Reward(draws=self.draws), spread(model, draft.state, self.paths, streams)
         told, shape = Candidates(model, draft), (-1, self.paths)
-        walk = self.sampler.init(model, noisy, slots)
-        walk = descend(self.sampler, model, walk, self.level, slots.fold("initial"))
+        walk = sampler.init(model, noisy, slots)
+        walk = descend(sampler, model, walk, self.level, slots.fold("initial"))
         number = told.add(torch.full((len(walk),), torch.nan), slots.fold("prior"))
         for place in range(self.rounds):
             here, level = slots.fold("round").fold(place).split(self.width), self.level_after(place)
             before = self.level_after(place - 1)
             up = min(1.0, before + self.forward)
-            wide = self.sampler.rewind(model, walk.repeat(self.width), up, here.fold("noise"), at=before)
-            wide = descend(self.sampler, model, wide, level, here.fold("walk"))
-            wide, value = reward.value(self.sampler, model, wide, here.fold("value"), verifier)
+            wide = sampler.rewind(model, walk.repeat(self.width), up, here.fold("noise"), at=before)
+            wide = descend(sampler, model, wide, level, here.fold("walk"))
+            wide, value = reward.value(sampler, model, wide, here.fold("value"), verifier)
             chosen = best_rows(value, self.paths * self.width, self.paths)
             parent = number.repeat_interleave(self.width, 1)
             number = told.add(value, here.fold("noise"), parent, up).flatten()[chosen.cpu()].view(shape)

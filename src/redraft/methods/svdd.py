@@ -28,7 +28,7 @@ from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.value import Reward, needs_verifier
-from redraft.samplers import AnySampler, advance, needs_random_steps, suited
+from redraft.samplers import AnySampler, advance, for_choices, needs_random_steps, sampler_for
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SVDD:
     children: int = 4
     reward: Reward = field(default_factory=Reward)
     greedy: bool = False
-    sampler: AnySampler | None = None
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -55,29 +55,26 @@ class SVDD:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""
         verifier = needs_verifier(verifier, "SVDD")
-        needs_random_steps(self._sampler(model), model, "SVDD", self.children > 1)
+        needs_random_steps(sampler_for(self, model), model, "SVDD", self.children > 1)
         if draft.number < 0:
             yield self._run(model, draft, streams, verifier)
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """The most network rows (B,) that the draft can take."""
-        steps = self._sampler(model).between(model, draft.state.free.sum(1))
+        steps = sampler_for(self, model).between(model, draft.state.free.sum(1))
         return 1 + self.children * (steps - 1)
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the draft can take."""
-        return self.children * self.reward.draws * self._sampler(model).nfe(draft.state.free.sum(1))
+        return self.children * self.reward.draws * sampler_for(self, model).nfe(draft.state.free.sum(1))
 
     def total(self) -> int:
         """Drafts in all."""
         return 1
 
-    def _sampler(self, model: Model) -> AnySampler:
-        return suited(self.sampler, model)
-
     def _run(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         noisy = model.process.prior(draft.state, draft.state.free, streams.fold("prior"))
-        sampler = self._sampler(model)
+        sampler = sampler_for(self, model)
         walk = sampler.init(model, noisy, streams)
         value = torch.zeros_like(walk.done, dtype=torch.float64)
         told = Differing.of(len(walk), walk.done.device)

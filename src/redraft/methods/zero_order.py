@@ -27,7 +27,7 @@ from redraft.core.state import Draft, State, expand
 from redraft.core.streams import Streams
 from redraft.methods.candidates import Candidates
 from redraft.methods.value import compared, needs_verifier, remembered, scored
-from redraft.samplers import AnySampler, Parallel, sample
+from redraft.samplers import AnySampler, for_searches, sample, sampler_for
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ZeroOrder:
         cosine: of a neighbour to the pivot, in [0, 1): near 1 is near.
         decay: factor on 1 - cosine from round to round; 1 keeps the distance.
         patience: rounds without a better sample after which the search begins anew elsewhere; None never does.
-        sampler: from noise to samples.
+        sampler: from noise to samples; one that suits the model if not given.
     """
 
     rounds: int = 8
@@ -48,7 +48,7 @@ class ZeroOrder:
     cosine: float = 0.95
     decay: float = 1.0
     patience: int | None = None
-    sampler: AnySampler = field(default_factory=Parallel)
+    sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -71,7 +71,9 @@ class ZeroOrder:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """Network rows (B,) of the next draft."""
-        return self.sampler.between(model, draft.state.free.sum(1)) * (self.neighbours if draft.number >= 0 else 1)
+        return sampler_for(self, model).between(model, draft.state.free.sum(1)) * (
+            self.neighbours if draft.number >= 0 else 1
+        )
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """Verifier rows (B,) of the next draft."""
@@ -85,7 +87,7 @@ class ZeroOrder:
     def _first(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier) -> Draft:
         told, noise = Candidates(model, draft), streams.fold("prior")
         noisy = model.process.prior(draft.state, draft.state.free, noise)
-        state = sample(self.sampler, model, noisy, streams.fold("initial"))
+        state = sample(sampler_for(self, model), model, noisy, streams.fold("initial"))
         reward = scored(model, state, verifier)
         number = told.add(reward, noise, cosine=torch.nan)[:, 0].to(reward.device)
         carry = {"noise": noisy.x, "at": number, "best": number, "idle": torch.zeros_like(reward)}
@@ -96,7 +98,7 @@ class ZeroOrder:
         here, carry = streams.fold("round").fold(draft.number), draft.carry
         slots = here.split(self.neighbours).fold("neighbour")
         noisy, told = self._around(model, draft, slots), Candidates(model, draft, 1 + draft.number * self.neighbours)
-        drawn = sample(self.sampler, model, noisy, streams.fold("initial").repeat(self.neighbours))
+        drawn = sample(sampler_for(self, model), model, noisy, streams.fold("initial").repeat(self.neighbours))
         before, rewards = compared(model, draft, drawn, verifier)
         begun, pivot = self._anew(carry), carry.get("pivot", before)
         numbers = self._told(told, draft, rewards, slots, begun).to(rewards.device)

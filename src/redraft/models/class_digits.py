@@ -11,6 +11,7 @@ from torch import Tensor
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError
+from redraft.core.model import outlined
 from redraft.core.state import Prediction, State, expand
 from redraft.models.nets.digit import DigitNet
 from redraft.models.sudoku import preconditioning
@@ -20,7 +21,7 @@ from redraft.processes.flow import RectifiedFlow
 CPU_ROWS = 1024  # rows at a time that fit a processor's cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DigitsModel:
     """Handwritten digits by class; a `DigitNet` under rectified flow, the whole picture at one level of noise.
 
@@ -41,6 +42,11 @@ class DigitsModel:
     process: RectifiedFlow = field(default_factory=RectifiedFlow)
     offers = frozenset({"gradient", "guidance"})
     graph = None
+    shows = "pictures"
+
+    def __repr__(self) -> str:
+        """Class, name and offers."""
+        return outlined(self)
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None, compile: bool = False) -> DigitsModel:

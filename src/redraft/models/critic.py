@@ -16,6 +16,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from redraft.core.errors import RedraftError
+from redraft.models.nets.base import Net
 from redraft.models.nets.transformer import Transformer
 from redraft.models.tokens import Critic
 from redraft.models.weights import digest, load_network, pick_device, read_config, save_network
@@ -23,7 +24,7 @@ from redraft.models.weights import digest, load_network, pick_device, read_confi
 Reads = Literal["proposal", "state"]
 
 
-class HeadCritic(nn.Module):
+class HeadCritic(Net):
     """One linear layer on the denoiser's features, at first 0: G-Star's lightest setting, and a frozen PRISM."""
 
     def __init__(self, width: int, vocabulary: int, reads: Reads = "proposal") -> None:
@@ -64,7 +65,7 @@ class HeadCritic(nn.Module):
         return logits
 
 
-class BlocksCritic(nn.Module):
+class BlocksCritic(Net):
     """The first blocks of a `Transformer`, copied to be trained, and one linear layer; reads whole proposals.
 
     It makes its own pass over the tokens, of `blocks` blocks in place of all, and needs no features of the denoiser. It

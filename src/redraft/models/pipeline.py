@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from redraft.core.content import content, marked
 from redraft.core.errors import RedraftError, pickled, require, said, unknown
 from redraft.core.memory import Fitting
+from redraft.core.model import outlined
 from redraft.core.state import Prediction, State, expand
 from redraft.models import probe
 from redraft.models.schedule import Schedule, schedule_of
@@ -49,10 +50,15 @@ class PipelineModel:
     decode_rows: int = 8
     offload: bool = False
     graph = None
+    shows = "pictures"
     dtype = torch.float32
     _schedules: dict[int, Schedule] = field(default_factory=dict, repr=False, compare=False)
     _told: dict[float, Tensor] = field(default_factory=dict, repr=False, compare=False)
     _fitting: Fitting = field(default_factory=Fitting, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Class, name and offers."""
+        return outlined(self)
 
     @cached_property
     def offers(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.content import content
+from redraft.core.model import outlined
 from redraft.core.state import Prediction, State, expand
 from redraft.models.nets.board import BoardNet
 from redraft.models.weights import digest, load_network, pick_device
@@ -26,6 +27,7 @@ class SudokuModel:
     """
 
     offers = frozenset({"regions", "uncertainty", "graph", "gradient"})
+    shows = "boards"
 
     def __init__(self, net: BoardNet, name: str = "sudoku", digest: str | None = None) -> None:
         """Wrap a network; its device is the model's, and `digest` tells its weights apart."""
@@ -44,6 +46,10 @@ class SudokuModel:
         if compile:
             model.forward = torch.compile(net, dynamic=True)
         return model
+
+    def __repr__(self) -> str:
+        """Class, name and offers."""
+        return outlined(self)
 
     @property
     def mark(self) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, unknown
+from redraft.core.model import outlined
 from redraft.core.state import Prediction, State
 from redraft.processes.categorical import likeliest
 from redraft.processes.mask import MaskDiffusion
@@ -120,6 +121,10 @@ class TokenModel:
                     f"critic {name!r} was trained on a vocabulary of {critic.vocabulary} tokens; {self.name!r} has "
                     f"{self.convention.vocabulary}"
                 )
+
+    def __repr__(self) -> str:
+        """Class, name and offers."""
+        return outlined(self)
 
     @property
     def mark(self) -> str:

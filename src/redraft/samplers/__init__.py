@@ -7,7 +7,15 @@ from redraft.samplers.parallel import Parallel
 from redraft.samplers.presets import Preset, preset
 from redraft.samplers.scheduled import Scheduled
 from redraft.samplers.sequential import Sequential
-from redraft.samplers.suited import needs_random_steps, needs_restarts, suited
+from redraft.samplers.suited import (
+    for_choices,
+    for_rough_drafts,
+    for_samples,
+    for_searches,
+    needs_random_steps,
+    needs_restarts,
+    sampler_for,
+)
 from redraft.samplers.unmask import Unmask
 
 if TYPE_CHECKING:
@@ -25,10 +33,14 @@ __all__ = [
     "Unmask",
     "advance",
     "descend",
+    "for_choices",
+    "for_rough_drafts",
+    "for_samples",
+    "for_searches",
     "looks",
     "needs_random_steps",
     "needs_restarts",
     "preset",
     "sample",
-    "suited",
+    "sampler_for",
 ]

@@ -30,7 +30,7 @@ class Walk(Protocol):
         """Rows (B,) that have arrived."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Looked(Rows):
     """Rows on their way, some of which the network was asked about before their step. Base of the walks.
 

@@ -17,7 +17,7 @@ from redraft.processes.paths import check_path, level_at, time_at
 from redraft.samplers.base import Looked, linear, random_prior, random_steps, stretch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParallelWalk(Looked):
     """A walk of all regions together.
 

@@ -40,7 +40,7 @@ Memory = dict[str, Any]
 """What a step changed in a scheduler, of one row: tensors (1, *latent), numbers, and lists of both."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScheduledWalk(Looked):
     """A walk along a pipeline's schedule.
 

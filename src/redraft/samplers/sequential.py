@@ -70,7 +70,7 @@ def _tables(most: int, steps_per_region: int, overlap: Fraction, device: torch.d
     return _Tables(steps.to(device), length.to(device), starts.cumsum(1).to(device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SequentialWalk(Looked):
     """A walk through the blocks.
 

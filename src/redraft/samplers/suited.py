@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redraft.core.errors import RedraftError
+from redraft.core.method import settled
 from redraft.core.model import Model
 from redraft.samplers.base import Sampler
 from redraft.samplers.parallel import Parallel
 from redraft.samplers.presets import Preset
 from redraft.samplers.scheduled import Scheduled
+from redraft.samplers.sequential import Sequential
 
 
-def suited(sampler: Sampler | None, model: Model) -> Sampler:
-    """The sampler that a method was given, or one for `model` whose steps are random."""
-    if sampler is not None:
-        return sampler
+def sampler_for(method: Any, model: Model, name: str = "sampler") -> Sampler:
+    """The sampler that a method was given under a name, or one that suits `model` as its field has it."""
+    found: Sampler = getattr(settled(method, model), name)
+    return found
+
+
+def for_samples(model: Model) -> Sampler:
+    """Whole samples by themselves: region by region where a model has a level of noise for each."""
+    regions = "regions" in model.offers and "tokens" not in model.offers
+    return Sequential() if regions else for_searches(model)
+
+
+def for_searches(model: Model) -> Sampler:
+    """Samples that follow from their noise, and walks that can be taken up on their way."""
+    if "tokens" in model.offers:
+        return Preset()
+    return Scheduled(30) if "schedule" in model.offers else Parallel(50)
+
+
+def for_rough_drafts(model: Model) -> Sampler:
+    """Samples as of `for_searches`, in few steps."""
+    if "tokens" in model.offers:
+        return Preset(steps=8)
+    return Scheduled(8) if "schedule" in model.offers else Parallel(8)
+
+
+def for_choices(model: Model) -> Sampler:
+    """Steps that are random, so that walks that go on from one state part."""
     if "tokens" in model.offers:
         return Preset()
     return Scheduled(30, stochasticity=1.0) if "schedule" in model.offers else Parallel(50, stochasticity=1.0)

@@ -12,7 +12,7 @@ from redraft.core.state import Prediction, State
 from redraft.samplers.base import Looked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UnmaskWalk(Looked):
     """A walk from masks to tokens.
 

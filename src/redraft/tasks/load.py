@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from redraft.core.errors import check_settings
+from redraft.core.errors import RedraftError, check_settings
 from redraft.core.registry import TASKS
+from redraft.models.weights import read_config
 
 
 def load_task(name: str, **settings: Any) -> Any:
@@ -17,3 +20,11 @@ def load_task(name: str, **settings: Any) -> Any:
     make = TASKS[name]
     check_settings(f"task {name!r}", make, settings)
     return make(**settings)
+
+
+def task_of(model: str) -> str | None:
+    """The task of a model's name, or of the name of what a folder holds; None where there is none."""
+    if Path(model).is_dir():
+        with suppress(RedraftError):  # what the folder lacks is said when the model is loaded
+            model = str(read_config(Path(model)).get("model"))
+    return model if model in TASKS else None

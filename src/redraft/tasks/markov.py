@@ -19,7 +19,7 @@ from redraft.models.tokens import Convention, TokenModel
 SPLITS = {"train": 0, "test": 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MarkovChain:
     """A first-order chain over S states; a sequence x has L of them, and the id S stands for a masked one.
 
@@ -41,6 +41,10 @@ class MarkovChain:
         for rows in (self.transition, self.initial[None]):
             if (rows <= 0).any() or not torch.allclose(rows.double().sum(1), torch.ones(len(rows)).double(), atol=1e-6):
                 raise RedraftError("probabilities of a chain must be above 0 and sum to 1")
+
+    def __repr__(self) -> str:
+        """Its size; no probabilities."""
+        return f"MarkovChain: {self.states} states, length {self.length}"
 
     @property
     def states(self) -> int:

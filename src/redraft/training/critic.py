@@ -30,7 +30,7 @@ from redraft.models.load import load_model
 from redraft.models.nets.transformer import Transformer
 from redraft.models.tokens import TokenModel
 from redraft.processes.categorical import Draw
-from redraft.tasks.load import load_task
+from redraft.tasks.load import load_task, task_of
 from redraft.training.judgement import Judgement
 from redraft.training.loop import Schedule, check, fit, sizes
 
@@ -39,7 +39,7 @@ LOWEST = 1e-3  # level of noise
 NAME = "critic"  # of the critic that is being trained, in its model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples(Rows):
     """What a critic reads, and what it should find.
 
@@ -247,7 +247,7 @@ class TrainCritic:
 
     Attributes:
         model: the denoiser: a name or a folder.
-        task: whose training data it sees.
+        task: whose training data it sees; the one of the model's name when not given.
         out: folder for the weights and their card; a run that was stopped goes on from its checkpoint there. In
             `critics/<name>` of the model's folder, the model has it from then on.
         preset: 'cpu' for some minutes on one core, 'smoke' to try it in seconds.
@@ -268,7 +268,7 @@ class TrainCritic:
     """
 
     model: str
-    task: str
+    task: str | None = None
     out: Path = Path("runs/critic")
     preset: str = "cpu"
     reads: Reads = "proposal"
@@ -291,10 +291,15 @@ class TrainCritic:
         steps, batch = sizes(PRESETS, self)
         if self.reads == "state" and (self.blocks is not None or self.on_policy):
             raise RedraftError(
-                "a critic that reads the state is a layer on the denoiser's pass: no blocks, no on_policy"
+                "a critic that reads the state is a layer on the denoiser's pass: leave --blocks and --on-policy out"
             )
         check(self, evaluate=1)
-        return replace(self, steps=steps, batch=batch)._train()
+        task = self.task or task_of(self.model)
+        if task is None:
+            raise RedraftError(
+                f"no task is known for the model {self.model!r}: give --task, a name from `redraft list`"
+            )
+        return replace(self, task=task, steps=steps, batch=batch)._train()
 
     def _train(self) -> Trained:
         assert self.steps
@@ -319,6 +324,7 @@ class TrainCritic:
 
     def _data(self, model: TokenModel, rows: int, split: str) -> Tensor:
         """Clean tokens (N, R) of the task."""
+        assert self.task
         task: Any = load_task(self.task)
         if not hasattr(task, "clean"):
             raise RedraftError(f"the task {self.task!r} has no clean tokens to train on: it has no method `clean`")
@@ -339,7 +345,7 @@ class TrainCritic:
             assert features is not None
             return HeadCritic(features.shape[2], model.convention.vocabulary, self.reads).to(clean.device)
         if not isinstance(model.net, Transformer):
-            raise RedraftError(f"{self.model!r} has no blocks to copy: leave `blocks` out")
+            raise RedraftError(f"{self.model!r} has no blocks to copy: leave --blocks out")
         return BlocksCritic.copy(model.net, self.blocks)
 
     def _card(self, model: TokenModel, critic: Trained, judgement: Judgement) -> str:

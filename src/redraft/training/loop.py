@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from redraft.core.errors import RedraftError, check_range, said, unknown
 from redraft.core.files import prepare
+from redraft.core.progress import interval
 
 Loss = Callable[[int], dict[str, Tensor]]
 LEAST = {
@@ -145,7 +146,7 @@ def fit(
     optimizer = torch.optim.AdamW(net.parameters(), schedule.rate, betas=(0.9, 0.98), weight_decay=0.01)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
     first = _resume(net, optimizer, average, checkpoint, told)
-    bar = tqdm(total=schedule.steps, initial=first, desc=title, dynamic_ncols=True)
+    bar = tqdm(total=schedule.steps, initial=first, desc=title, dynamic_ncols=True, mininterval=interval())
     shown: dict[str, float] = {}
     saved = time.monotonic()
     with bar, _held(lambda: bool(checkpoint and shown)) as asked:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from redraft.core.progress import interval
 from redraft.core.run import run
 from redraft.methods.ipr import IPR
 from redraft.models.nets.board import BoardNet
@@ -81,7 +82,7 @@ class _Recipe:
         self.glyphs = Glyphs.legible(digits, reader)
         self.varied = Glyphs.legible(digits, reader, copies=24, seed=settings.seed)
         rng = np.random.default_rng(settings.seed)
-        count = tqdm(range(settings.boards), desc="boards", dynamic_ncols=True)
+        count = tqdm(range(settings.boards), desc="boards", dynamic_ncols=True, mininterval=interval())
         self.boards = np.stack([random_board(rng) for _ in count])
         torch.manual_seed(settings.seed)
         net = load_network(BoardNet, settings.init) if settings.init else BoardNet(pixels=digits.side**2)

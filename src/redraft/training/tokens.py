@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from redraft.core.errors import RedraftError
+from redraft.core.progress import interval
 from redraft.models import characters
 from redraft.models.nets.transformer import Transformer
 from redraft.models.reference import shifted, until_pad
@@ -317,7 +318,9 @@ def _python_data() -> str:
 def _boards(n: int, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
     """Random full boards (N, 81)."""
     rng = np.random.default_rng(seed)
-    return np.stack([random_board(rng) for _ in tqdm(range(n), desc="boards", dynamic_ncols=True)])
+    return np.stack(
+        [random_board(rng) for _ in tqdm(range(n), desc="boards", dynamic_ncols=True, mininterval=interval())]
+    )
 
 
 def _shuffled(pool: np.ndarray[tuple[int, ...], np.dtype[np.int8]], seed: int, batch: int) -> Clean:

@@ -8,7 +8,7 @@ They are given token ids, as all verifiers are, and read them as the model that 
 
 What they judge is what the run wrote, up to its end: without the prompt and without padding (`judged="completion"`);
 the prompt with it (`judged="all"`); or what a function `judged(samples, problems)` gives, a list of strings. See
-`redraft.verifiers.reading`.
+`redraft.core.reading`.
 
 Checkpoints are folders or ids of the hub with weights in safetensors. The named ones are those that FK steering
 (Singhal et al. 2025) uses, and after it IterRef and others. Unlike there, nats are nats, and no text is cut but where a
@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError, require, unknown
+from redraft.core.reading import Read, Reader, reader
 from redraft.core.task import Problems
 from redraft.models.hub import pretrained
 from redraft.models.weights import pick_device
-from redraft.verifiers.reading import Read, Reader, reader
 from redraft.verifiers.words import Words
 
 EMPTY = -20.0  # about the log-probability of being right by chance among half a billion

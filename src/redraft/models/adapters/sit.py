@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, require, unknown
 from redraft.core.memory import Fitting
+from redraft.core.model import outlined
 from redraft.core.state import Prediction, State, expand
 from redraft.models.hub import pretrained
 from redraft.models.nets.sit import SiT, sizes
@@ -63,6 +64,15 @@ class SiTModel:
     graph = None
     dtype = torch.float32
     _fitting: Fitting = field(default_factory=Fitting, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Class, name and offers."""
+        return outlined(self)
+
+    @property
+    def shows(self) -> str | None:
+        """Pictures, if there is an autoencoder that makes them."""
+        return None if self.vae is None else "pictures"
 
     @property
     def shape(self) -> tuple[int, ...]:

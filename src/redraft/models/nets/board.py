@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from redraft.models.nets.base import Net
+
 AXES = (
     (3, 4),
     (1, 2),
@@ -14,7 +16,7 @@ AXES = (
 )  # of a board (B, 3, 3, 3, 3, 9, C): what a row, column, box and cell sum over
 
 
-class BoardNet(nn.Module):
+class BoardNet(Net):
     """Predicts the clean cells of a board from cells at mixed noise levels.
 
     A cell is embedded, with its level, into nine slots of `width` channels, one for each digit that it may hold. The

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from redraft.models.nets.base import Net
+
 CONDITION = 64  # channels of what is known of a row: its level of noise and its label
 
 
-class DigitNet(nn.Module):
+class DigitNet(Net):
     """Residual layers over all pixels at once; level and label scale and shift what each layer reads (FiLM).
 
     Perez et al., "FiLM: visual reasoning with a general conditioning layer", 2018. Without convolutions a row costs

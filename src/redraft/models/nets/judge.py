@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from redraft.models.nets.base import Net
 
-class Judge(nn.Module):
+
+class Judge(Net):
     """Features (N, D) of pictures (N, side, side) in [-1, 1], of 8 or 28 pixels, and what is read off them.
 
     Few features, so that some hundred pictures are enough for their covariance.

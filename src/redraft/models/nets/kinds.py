@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from redraft.models.nets.base import Net
 
-class LineKinds(nn.Module):
+
+class LineKinds(Net):
     """Logits (B, K) of `kinds` from features (B, D)."""
 
     def __init__(self, features: int, kinds: list[str]) -> None:

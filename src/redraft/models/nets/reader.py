@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from redraft.models.nets.base import Net
 
-class Reader(nn.Module):
+
+class Reader(Net):
     """Logits (N, 10) of digits 0..9 from pictures (N, side, side) in [-1, 1], of 8 or 28 pixels."""
 
     def __init__(self, side: int = 8, width: int = 32) -> None:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError
+from redraft.models.nets.base import Net
 
 FREQUENCIES = 256
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads of the released sizes S, B, L and XL, by width: the one size that no weight's shape tells."""
 
 
-class SiT(nn.Module):
+class SiT(Net):
     """Velocity of latents (B, C, S, S) at times (B,) for classes (B,)."""
 
     def __init__(

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError, unknown
+from redraft.models.nets.base import Net
 from redraft.tasks.boards import UNITS
 
 LAYOUTS = ("line", "board")
 RELATIONS = 8  # of two cells: three bits say whether they share a row, a column and a box
 
 
-class Transformer(nn.Module):
+class Transformer(Net):
     """Pre-norm transformer (Xiong et al. 2020) that reads tokens and gives logits for every position.
 
     A line has rotary positions (Su et al., "RoFormer", 2021), so that only distances count and any length will do. A

@@ -7,10 +7,10 @@ from toys import Toy
 
 import redraft
 from redraft import RedraftError
+from redraft.core.reading import Reader, reader
 from redraft.core.task import Problems
 from redraft.models.adapters import text
 from redraft.tasks.python import Python
-from redraft.verifiers.reading import Reader, reader
 
 WORDS = ["<pad>", "<s>", "</s>", "<eos>", "the", "cat", "sat", "a", "on", "mat", "dog"]
 EOS = 3
