@@ -190,7 +190,7 @@ def test_a_broken_model_of_tokens_is_told_what_is_wrong():
         (replace(sound, forward=leveled), "offers 'timeless', and its prediction depends on the level"),
         (promising("features"), "offers 'features' but predicts no features"),
         (promising("ends"), "offers 'ends', and its convention names none"),
-        (promising("critic:star"), "critic 'star' raised RedraftError"),
+        (promising("critic:star"), "critic 'star' reads the denoiser's features, which 'promising' does not show"),
     ):
         with pytest.raises(AssertionError, match=complaint):
             check_model(model, task.problems(3))

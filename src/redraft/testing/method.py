@@ -10,7 +10,6 @@ from torch import Tensor
 
 from redraft.core.content import content
 from redraft.core.counting import CountedModel, CountedVerifier
-from redraft.core.errors import RedraftError
 from redraft.core.ledger import Ledger
 from redraft.core.method import Method
 from redraft.core.model import Model
@@ -19,7 +18,18 @@ from redraft.core.run import Scores, run
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
-from redraft.testing.saying import KEEPS, asked, contract, enough, must, near, of_kind, same_where, shaped
+from redraft.testing.saying import (
+    KEEPS,
+    asked,
+    contract,
+    enough,
+    must,
+    near,
+    of_kind,
+    same_where,
+    shaped,
+    unless_refused,
+)
 
 UNTOLD, MOST = 20, 1000  # drafts that are looked at, of a method that does not say how many there are, and of others
 ANEW = "a method begun anew after its last draft yields nothing"
@@ -78,7 +88,7 @@ class _Trial:
         whole = self.run(self.problems)
         number = self._check_numbers(whole)
         alone = self.run(self.problems[:1]).samples
-        near(alone, whole.samples[:1], 1e-5, self.tolerance, "a problem's result depends on its batch")
+        near(alone, whole.samples[:1], self.tolerance, "a problem's result depends on its batch")
         again = self.run(self.problems).samples
         must(torch.equal(again, whole.samples), "the same seed gives other samples")
         self._check_anew(whole, number)
@@ -89,7 +99,9 @@ class _Trial:
         given, drafts = problems.state(), [0]
 
         def looked(samples: Tensor, trace: Any) -> bool:
-            same_where(self.model.encode(samples).to(given.x), given.x, given.frozen, "given regions change")
+            x = unless_refused("encode", self.model.encode, samples)
+            if x is not None:
+                same_where(x.to(given.x), given.x, given.frozen, "given regions change")
             drafts[0] += 1
             return drafts[0] > self.most
 
@@ -118,13 +130,13 @@ class _Trial:
         if whole.trace["draft"].max() < self.most:
             must(walk.following() is None, f"{ANEW}, and this one goes on")
             same = self.model.decode(walk.draft.state.x)
-            near(same, whole.samples, 1e-5, self.tolerance, "begun anew after every draft, it ends with other samples")
+            near(same, whole.samples, self.tolerance, "begun anew after every draft, it ends with other samples")
         some.go_on()
         some.draft = some.draft[1:]
         for _ in range(number - 1):
             some.go_on()
         kept, same = (self.model.decode(each.draft.state.x) for each in (walk, some))
-        near(same, kept[1:], 1e-5, self.tolerance, "begun anew with some problems, it ends with other samples")
+        near(same, kept[1:], self.tolerance, "begun anew with some problems, it ends with other samples")
 
     def _check_costs(self, whole: Result, nfe: Tensor, calls: Tensor) -> None:
         """What the drafts (D,) of an uninterrupted run cost, of each problem, is stated (D, P)."""
@@ -135,13 +147,12 @@ class _Trial:
 
     def _check_start(self, samples: Tensor) -> None:
         """From samples from elsewhere, without what a method remembers."""
-        start = self.problems.state()
-        given = Draft(start.to(self.model.encode(samples).to(start.x), torch.zeros_like(start.t)), 0)
-        try:
-            _Anew(self, self.problems, given).following()
-        except RedraftError:  # it refuses them
+        start, x = self.problems.state(), unless_refused("encode", self.model.encode, samples)
+        if x is None:
             return
-        _Anew(self, self.problems, given).go_on(may_end=True)
+        given = Draft(start.to(x.to(start.x), torch.zeros_like(start.t)), 0)
+        if unless_refused("drafts", _Anew(self, self.problems, given).following) is not None:
+            _Anew(self, self.problems, given).go_on()
 
 
 @dataclass
@@ -165,12 +176,10 @@ class _Anew:
         streams = Streams.root(0, self.problems.ids)[state.problem]
         return next(iter(trial.method.drafts(model, self.draft, streams, verifier)), None)
 
-    def go_on(self, may_end: bool = False) -> tuple[Tensor, Tensor]:
+    def go_on(self) -> tuple[Tensor, Tensor]:
         """Take the next draft; what it may cost in network and in verifier rows, (P,) each."""
         before, stated = self.ledger.copy(), self._stated()
         draft = asked("drafts", self.following)
-        if draft is None and may_end:
-            return stated
         must(draft is not None, "a method begun anew after a draft goes on as it would have, and this one ends")
         _check_draft(draft, self.draft, self.trial.model)
         spent = self.ledger.nfe - before.nfe, self.ledger.verifier_calls - before.verifier_calls

@@ -147,7 +147,7 @@ class _Trial:
         must(torch.equal(again.x, end.x), "the same streams lead to another end")
         for i in range(len(noisy)):
             alone = self.walked(noisy[i : i + 1], self.streams[i : i + 1])
-            near(alone.x, end.x[i : i + 1], 1e-5, self.tolerance, "where a row ends depends on its batch")
+            near(alone.x, end.x[i : i + 1], self.tolerance, "where a row ends depends on its batch")
 
     def check_look(self, noisy: State) -> None:
         """A look is paid for once."""
@@ -158,7 +158,7 @@ class _Trial:
         stepped, other = (
             asked("step", advance, self.sampler, m, w, self.streams) for m, w in ((model, looked), (plain, walk))
         )
-        near(stepped.state.x, other.state.x, 1e-5, self.tolerance, "a step after a look leads elsewhere")
+        near(stepped.state.x, other.state.x, self.tolerance, "a step after a look leads elsewhere")
         must((looking.nfe <= ledger.nfe).all(), "a look and the step after it cost more than the step alone")
 
     def check_draws(self, noisy: State) -> None:

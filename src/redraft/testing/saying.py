@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from redraft.core.errors import said, shown
+from redraft.core.errors import RedraftError, said, shown
 from redraft.core.task import Problems
 
 P = ParamSpec("P")
@@ -47,11 +47,23 @@ def must(condition: bool | Tensor, sentence: str) -> None:
 
 
 def asked(what: str, call: Callable[..., Any], *given: Any, **more: Any) -> Any:
-    """What `call` gives; an error in it becomes a complaint about `what`."""
+    """What `call` gives; an error in it becomes a complaint about `what`, or its own sentence if it is for users."""
     try:
         return call(*given, **more)
     except Complaint:
         raise
+    except RedraftError as error:
+        raise Complaint(str(error)) from error
+    except Exception as error:
+        raise Complaint(f"{what} raised {type(error).__name__}: {said(error)}") from error
+
+
+def unless_refused(what: str, call: Callable[..., Any], *given: Any) -> Any:
+    """As `asked`, but None where a RedraftError refuses."""
+    try:
+        return call(*given)
+    except RedraftError:
+        return None
     except Exception as error:
         raise Complaint(f"{what} raised {type(error).__name__}: {said(error)}") from error
 
@@ -71,10 +83,10 @@ def shaped(value: Any, shape: tuple[int, ...], what: str) -> Tensor:
     return found
 
 
-def near(one: Tensor, other: Tensor, rtol: float, atol: float, sentence: str) -> None:
-    """Complain unless two tensors are equal up to the tolerances; NaN is equal to NaN."""
-    same = one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol, atol, equal_nan=True)
-    must(same, sentence)
+def near(one: Tensor, other: Tensor, tolerance: float, sentence: str) -> None:
+    """Complain unless two tensors are equal up to the tolerance, of large numbers a share; NaN is equal to NaN."""
+    both = one.double(), other.double()
+    must(one.shape == other.shape and torch.allclose(*both, tolerance, tolerance, equal_nan=True), sentence)
 
 
 def same_where(one: Tensor, other: Tensor, where: Tensor, sentence: str) -> None:

@@ -12,6 +12,8 @@ from redraft.core.content import content
 from redraft.core.task import Problems, Task
 from redraft.testing.saying import asked, backwards, contract, must, near, of_kind, shaped
 
+TOLERANCE = 1e-5  # of metrics
+
 
 @contract("task")
 @torch.no_grad()
@@ -82,6 +84,6 @@ def _check_metrics(task: Task, samples: Tensor, problems: Problems, kept: Tensor
             *((each, "alone") for each in alone),
         ):
             must(name in found, f"{name} is not there when {when}")
-        near(again[name], values, 1e-4, 1e-6, f"{name} changes when asked again")
-        near(turned[name].flip(0), values, 1e-4, 1e-6, f"{name} is out of order")
-        near(torch.cat([each[name] for each in alone]), values, 1e-4, 1e-6, f"{name} of a sample depends on its batch")
+        near(again[name], values, TOLERANCE, f"{name} changes when asked again")
+        near(turned[name].flip(0), values, TOLERANCE, f"{name} is out of order")
+        near(torch.cat([each[name] for each in alone]), values, TOLERANCE, f"{name} of a sample depends on its batch")

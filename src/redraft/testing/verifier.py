@@ -66,13 +66,13 @@ def _check_answers(calls: Batched, ask: Any, what: str, samples: Tensor, problem
     """What is said of a sample is its own."""
     answers, back = asked("the verifier", ask, samples, problems), backwards(problems)
     again = asked("the verifier, asked again,", ask, samples, problems)
-    near(again, answers, tolerance, tolerance, f"a sample's {what} changes when asked again")
+    near(again, answers, tolerance, f"a sample's {what} changes when asked again")
     turned = asked("the verifier", ask, samples[back], problems[back]).flip(0)
-    near(turned, answers, tolerance, tolerance, f"{what}s are out of order")
+    near(turned, answers, tolerance, f"{what}s are out of order")
     if not calls.relative:
         rows = range(len(samples))
         alone = [asked("the verifier, of one sample,", ask, samples[i : i + 1], problems[i : i + 1]) for i in rows]
-        near(torch.cat(alone), answers, tolerance, tolerance, f"a sample's {what} depends on its batch")
+        near(torch.cat(alone), answers, tolerance, f"a sample's {what} depends on its batch")
     if calls.blind:
         others = asked("the verifier", ask, samples, problems[back])
-        near(others, answers, tolerance, tolerance, f"the verifier is not blind: a {what} depends on the problem")
+        near(others, answers, tolerance, f"the verifier is not blind: a {what} depends on the problem")
