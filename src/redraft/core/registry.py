@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from importlib.metadata import entry_points
 from typing import Any
 
-from redraft.core.errors import unknown
+from redraft.core.errors import RedraftError, said, unknown
 
 
 class Registry(Mapping[str, Any]):
     """Lazy objects by name.
 
-    A name's target is `"module:attribute"`. The entry-point group `redraft.<kind>s` adds to the names given here.
+    A name's target is `"module:attribute"`. The entry-point group `redraft.<kind>s` adds to the names given here, and
+    takes none of them away: a name that ships stays what it is.
     """
 
     def __init__(self, kind: str, targets: dict[str, str]) -> None:
@@ -21,25 +23,36 @@ class Registry(Mapping[str, Any]):
         self.kind, self._builtin = kind, targets
 
     def targets(self) -> dict[str, str]:
-        """Where each name's object lives."""
-        extra = {point.name: point.value for point in entry_points(group=f"redraft.{self.kind}s")}
-        return extra | self._builtin
+        """Where each name's object lives; of a name that several packages give, in the first of them."""
+        return {name: values[0] for name, values in self._added().items()} | self._builtin
+
+    def ships(self, name: object) -> bool:
+        """Whether the name is one of redraft's own."""
+        return name in self._builtin
 
     def __getitem__(self, name: str) -> Any:
         """The object called `name`.
 
         Raises:
-            RedraftError: there is none; the nearest name is suggested.
+            RedraftError: there is none, and the nearest name is suggested; several packages give one, or the package
+                that gives it cannot be imported.
         """
-        targets = self._builtin if name in self._builtin else self.targets()  # entry points take long to read
-        if name not in targets:
-            raise unknown(self.kind, name, targets)
-        module, _, attribute = targets[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        if name in self._builtin:  # entry points take long to read
+            return _object(self._builtin[name])
+        added = self._added()
+        if name not in added:
+            raise unknown(self.kind, name, self.targets())
+        if len(added[name]) > 1:
+            raise RedraftError(f"several packages give a {self.kind} {name!r}: {' and '.join(added[name])}")
+        try:
+            return _object(added[name][0])
+        except Exception as error:  # whatever another package throws
+            what = f"the {self.kind} {name!r}, {added[name][0]} of another package,"
+            raise RedraftError(f"{what} cannot be imported: {said(error)}") from error
 
     def __contains__(self, name: object) -> bool:
         """Whether there is an object called `name`; it is not imported."""
-        return name in self._builtin or name in self.targets()
+        return name in self._builtin or name in self._added()
 
     def __iter__(self) -> Iterator[str]:
         """All names, sorted."""
@@ -48,6 +61,20 @@ class Registry(Mapping[str, Any]):
     def __len__(self) -> int:
         """How many names there are."""
         return len(self.targets())
+
+    def _added(self) -> dict[str, list[str]]:
+        """The different targets of each name that other packages give, without extras."""
+        found: dict[str, list[str]] = {}
+        for point in entry_points(group=f"redraft.{self.kind}s"):
+            target, known = point.value.partition("[")[0].strip(), found.setdefault(point.name, [])
+            known += [target] if target not in known else []
+        return found
+
+
+def _object(target: str) -> Any:
+    """What lives at `"module:attribute"`, or an attribute of one."""
+    module, _, path = target.partition(":")
+    return reduce(getattr, filter(None, path.split(".")), importlib.import_module(module))
 
 
 MODELS = Registry(

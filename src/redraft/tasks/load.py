@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redraft.core.errors import check_settings
+from redraft.core.errors import RedraftError, check_settings, missing_settings
 from redraft.core.registry import TASKS
 
 
@@ -12,8 +12,10 @@ def load_task(name: str, **settings: Any) -> Any:
     """A task by name (see `redraft list`), with its own settings.
 
     Raises:
-        RedraftError: unknown name or setting.
+        RedraftError: unknown name or setting, or settings that the task needs are missing.
     """
     make = TASKS[name]
     check_settings(f"task {name!r}", make, settings)
+    if missing := missing_settings(make, settings):
+        raise RedraftError(f"task {name!r} needs {', '.join(missing)}: give load_task({name!r}, {missing[0]}=...)")
     return make(**settings)
