@@ -146,7 +146,7 @@ def test_parts_of_another_package_are_loaded_by_their_names(installed, tmp_path)
         (lambda: load_model("needy", wide=3), "unknown setting of model 'needy' 'wide'; did you mean 'width'"),
         (
             lambda: load_model("needy", width=3, compile=True),
-            "unknown setting of model 'needy' 'compile'; known: width",
+            "model 'needy' 'compile'; known: width",
         ),
         (lambda: load_model("nothing"), "'nothing' gave None, where a model is asked for"),
         (lambda: load_model("broken"), "the model 'broken', added_parts:absent of another package, cannot be imported"),
