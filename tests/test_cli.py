@@ -13,6 +13,7 @@ import redraft
 from redraft import cli
 from redraft.cli import COMMANDS, first_line, main
 from redraft.commands.demo import Demo
+from redraft.commands.sample import table
 from redraft.core import registry as names
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
 from redraft.models.nets.board import BoardNet

@@ -3,8 +3,13 @@
 import re
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
+import pytest
+
+import redraft
+from redraft.core.build import PARTS
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
 
 ROOT = Path(__file__).parent.parent
@@ -29,13 +34,28 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
 def test_parts_of_one_s_own_are_what_the_guide_says(capsys):
     page = (ROOT / "docs" / "own_parts.md").read_text()
     blocks, names = re.findall(r"```python\n(.*?)```", page, re.DOTALL), {"__name__": "own_parts"}
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     for block in blocks:
         exec(compile(block, "own_parts.md", "exec"), names)
     drawn, best = map(float, re.findall(r"tensor\(([^,)]+)", capsys.readouterr().out))
     assert best > drawn
     groups = {name for _, name in re.findall(r'(entry-points\.")(redraft\.\w+)"', page)}
     assert groups == {f"redraft.{each.kind}s" for each in (MODELS, TASKS, VERIFIERS, METHODS, SAMPLERS)}
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_every_name_of_redraft_is_an_attribute_of_it(page):
+    text = (ROOT / page).read_text()
+    for name in set(re.findall(r"\bredraft((?:\.[A-Za-z_]\w*)+)", text)):
+        assert reduce(getattr, name[1:].split("."), redraft) is not None
+
+
+def test_parts_of_samplers_have_one_home():
+    text = re.search(r"`(Unmask\(.*?\))`", README)[1]
+    assert isinstance(eval(text, vars(redraft.samplers)), redraft.Unmask)
+    for kind, parts in PARTS.items():
+        if kind.startswith("samplers."):
+            assert all(hasattr(redraft.samplers, part) for part in parts)
 
 
 def test_the_tables_are_what_the_stored_rows_say():

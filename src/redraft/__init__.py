@@ -1,11 +1,13 @@
 """Inference-time scaling of diffusion models: better samples for more compute, counted one way."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from redraft.core.lazy import attributes
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from redraft import bench, core, methods, models, processes, report, samplers, tasks, testing, training, verifiers
     from redraft.core.errors import RedraftError
     from redraft.core.ledger import Budget, Ledger
     from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS
@@ -65,12 +67,8 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is asked for now, so that `import redraft` stays quick."""
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(import_module(f"redraft.{module}"), name)
-    raise AttributeError(f"module 'redraft' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+    __getattr__ = attributes(__name__, _HOME)
 
 
 def __dir__() -> list[str]:
@@ -112,12 +110,23 @@ __all__ = [
     "Unmask",
     "VERIFIERS",
     "ZeroOrder",
+    "bench",
+    "core",
     "guided",
     "load_model",
     "load_task",
     "load_verifier",
+    "methods",
+    "models",
     "noise",
     "preset",
+    "processes",
     "prompts",
+    "report",
     "run",
+    "samplers",
+    "tasks",
+    "testing",
+    "training",
+    "verifiers",
 ]

@@ -1,5 +1,7 @@
 """Prompts as problems: what is given, what is wanted, and padding on the left."""
 
+from dataclasses import replace
+
 import networks
 import pytest
 import torch
@@ -7,7 +9,7 @@ from networks import MASK
 from toys import Toy
 
 import redraft
-from redraft import RedraftError
+from redraft import Preset, RedraftError
 from redraft.methods.generate import Generate
 from redraft.models.adapters import images, text
 
@@ -21,7 +23,7 @@ class Tokenizer:
     chat_template = None
 
     def __call__(self, text, add_special_tokens=True):
-        ids = [WORDS.index(word) for word in text.split()]
+        ids = [MASK if word == "<mask>" else WORDS.index(word) for word in text.split()]
         return {"input_ids": [1, *ids, 2] if add_special_tokens else ids}
 
     def __len__(self):
@@ -81,14 +83,85 @@ def test_a_fixed_length_is_filled():
         ("the cat", {}, "put the one text into brackets"),
         ([], {}, "there are no prompts"),
         (["the cat sat on a mat"], {}, "no room for new tokens after a prompt of 8 tokens"),
-        (["the cat"], {"new_tokens": 0}, "no room"),
-        (["the cat"], {"new_tokens": 9}, "a row takes 13 tokens, and 'llada' works on 8"),
+        (["the cat"], {"new_tokens": 0}, "new_tokens is 0"),
+        (["the cat"], {"new_tokens": 9}, r"a prompt of 4 tokens \+ 9 to write = 13, and 'llada' works on 8: shorten"),
+        (["the a [MASK] cat sat on the mat"], {"infill": True}, r"a prompt of 9 tokens \+ 1 to write = 10, and"),
+        ((text for text in ["the cat"]), {}, "prompts is a value of type generator: give a list of texts"),
+        (["the cat", 3], {}, "a prompt is 3, and 'llada' goes on from texts"),
+        (
+            ["the cat", "cat <mask>"],
+            {"infill": True, "marker": "cat"},
+            r"prompt number 1 holds the model's own mask",
+        ),
         (["the cat"], {"infill": True}, r"there is no \[MASK\] to fill in 'the cat'"),
     ],
 )
 def test_prompts_that_do_not_fit_are_one_sentence(texts, options, match):
     with pytest.raises(RedraftError, match=match):
         redraft.prompts(model(length=8), texts, **options)
+
+
+def positioned(**config):
+    net = networks.Llada(max_sequence_length=1024, **config).requires_grad_(False)
+    return text.llada(net, Tokenizer())
+
+
+def test_what_exceeds_the_model_s_positions_is_said_before_the_network_is_asked():
+    long = " ".join(["the"] * 1018)
+    sentence = r"a prompt of 1,020 tokens \+ 256 to write = 1,276, and 'llada' has positions for 1,024: shorten"
+    with pytest.raises(RedraftError, match=sentence):
+        redraft.prompts(positioned(), ["the cat", long], 256)
+    assert redraft.prompts(positioned(), [long]).x.shape == (1, 1024)  # as many as fit
+    assert redraft.prompts(positioned(), ["the"]).x.shape == (1, 67)
+    with pytest.raises(RedraftError, match="no room for new tokens after a prompt of 1,027 tokens: 'llada' has posi"):
+        redraft.prompts(positioned(), [" ".join(["the"] * 1025)])
+    with pytest.raises(RedraftError, match="length is 2,048, and 'llada' has positions for 1,024"):
+        text.llada(networks.Llada(max_sequence_length=1024), length=2048)
+
+
+def test_rows_made_by_hand_that_exceed_the_positions_are_one_sentence_and_padding_does_not_count():
+    state = networks.padded([1, 4, MASK, MASK], 3)
+    assert replace(model(), positions=7).predict(state).logits.shape == (2, 7, 12)
+    with pytest.raises(RedraftError, match="a row has 7 tokens, and 'llada' has positions for 6"):
+        replace(model(), positions=6).predict(state)
+    assert replace(model(), positions=4).predict(state[:1]).logits.shape == (1, 7, 12)
+
+
+@pytest.mark.parametrize(
+    ("config", "limit", "positions"),
+    [
+        ({"max_position_embeddings": 512, "model_type": "bert", "pad_token_id": 0}, 256, 512),
+        ({"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 1}, 512, 512),
+        ({"max_position_embeddings": -1}, 77, 77),
+        ({"model_length": 1024}, None, 1024),
+        ({}, int(1e30), None),
+        ({}, None, None),
+    ],
+)
+def test_positions_are_those_of_the_configuration_or_else_the_tokenizer_s(config, limit, positions):
+    words = Tokenizer()
+    words.model_max_length = limit
+    assert text.llada(networks.Llada(**config), words).positions == positions
+
+
+def test_positions_change_no_mark():
+    assert model().mark == replace(model(), positions=3).mark
+
+
+def test_an_empty_prompt_and_a_completion_shorter_than_a_block_are_sampled():
+    made = model()
+    problems = redraft.prompts(made, ["", "the cat"], 3)
+    assert problems.frozen.sum(1).tolist() == [4, 4]
+    for sampler in (Preset("llada", 4), Preset("threshold"), Preset("llada2", settings=("block=4",))):
+        result = redraft.run(Generate(sampler), made, problems, progress=False)
+        assert (result.samples != MASK).all()
+
+
+def test_what_is_ignored_by_models_of_pictures_is_refused():
+    pictures = images.halton(networks.Halton(), side=3, codebook=16)
+    for settings in ({"new_tokens": 4}, {"infill": True}, {"chat": True}):
+        with pytest.raises(RedraftError, match="writes no text after a prompt: leave out new_tokens, infill and chat"):
+            redraft.prompts(pictures, [1], **settings)
 
 
 def test_a_model_without_a_tokenizer_is_one_sentence():

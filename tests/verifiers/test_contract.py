@@ -4,13 +4,12 @@ import pytest
 import torch
 from toys import toy_problems
 
-from redraft import RedraftError
 from redraft.models.characters import encode
 from redraft.tasks.markov import Markov
 from redraft.tasks.python import Python
 from redraft.tasks.sudoku_tokens import SudokuTokens
 from redraft.testing import check_verifier
-from redraft.verifiers import Batched, MeanRank, VerifierError, WeightedSum, likelihood, parses, violations
+from redraft.verifiers import Batched, MeanRank, WeightedSum, likelihood, parses, violations
 
 PROBLEMS = toy_problems([0, 0, 0])
 SAMPLES = torch.tensor([[1.0, 5.0], [2.0, 4.0], [4.0, 3.0]])
@@ -76,7 +75,7 @@ def test_a_broken_verifier_is_told_what_is_wrong(verifier, complaint):
 
 
 def test_answers_that_are_none_are_told_as_in_a_run():
-    with pytest.raises(RedraftError, match="gave shape"):
+    with pytest.raises(AssertionError, match="^the verifier gave shape"):
         check_verifier(lambda s, p: s, SAMPLES, PROBLEMS)
-    with pytest.raises(VerifierError, match="NaN or infinity .sample number 2"):
+    with pytest.raises(AssertionError, match="NaN or infinity .sample number 2"):
         check_verifier(lambda s, p: torch.where(s[:, 0] > 3, torch.nan, 0.0), SAMPLES, PROBLEMS)

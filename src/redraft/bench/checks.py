@@ -91,8 +91,8 @@ def _model(spec: Spec, given: Any, found: Map) -> None:
     """Raise unless there may be such a model; settings of others than those that ship are seen when they are loaded."""
     if Path(spec.name).is_dir():
         return
-    if spec.name not in MODELS:
-        if "/" not in spec.name:
+    if not MODELS.ships(spec.name):
+        if "/" not in spec.name and spec.name not in MODELS:
             raise wrong(found, "model", str(unknown("model", spec.name, MODELS)))
         return
     for setting in spec.settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 
@@ -33,6 +33,13 @@ def check_settings(kind: str, make: Callable[..., Any], settings: Iterable[str])
     strange = [key for key in settings if key not in asked]
     if strange and not any(p.kind is p.VAR_KEYWORD for p in asked.values()):
         raise unknown(f"setting of {kind}", strange[0], asked)
+
+
+def missing_settings(make: Callable[..., Any], given: Collection[str]) -> list[str]:
+    """The settings that `make` cannot do without and that are not `given`, in order."""
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    asked = inspect.signature(make).parameters.items()
+    return [name for name, p in asked if p.default is p.empty and p.kind not in several and name not in given]
 
 
 def shown(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import reduce
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -14,7 +15,8 @@ from redraft.core.errors import RedraftError, said, unknown
 class Registry(Mapping[str, Any]):
     """Lazy objects by name.
 
-    A name's target is `"module:attribute"`. The entry-point group `redraft.<kind>s` adds to the names given here.
+    A name's target is `"module:attribute"`. The entry-point group `redraft.<kind>s` adds to the names given here, and
+    takes none of them away: a name that ships stays what it is.
     """
 
     def __init__(self, kind: str, targets: dict[str, str]) -> None:
@@ -22,26 +24,32 @@ class Registry(Mapping[str, Any]):
         self.kind, self._builtin = kind, targets
 
     def targets(self) -> dict[str, str]:
-        """Where each name's object lives."""
-        extra = {point.name: point.value for point in entry_points(group=f"redraft.{self.kind}s")}
-        return extra | self._builtin
+        """Where each name's object lives; of a name that several packages give, in the first of them."""
+        return {name: values[0] for name, values in self._added().items()} | self._builtin
+
+    def ships(self, name: object) -> bool:
+        """Whether the name is one of redraft's own."""
+        return name in self._builtin
 
     def __getitem__(self, name: str) -> Any:
         """The object called `name`.
 
         Raises:
-            RedraftError: there is none, and the nearest name is suggested; or it cannot be imported from its package.
+            RedraftError: there is none, and the nearest name is suggested; several packages give one, or the package
+                that gives it cannot be imported.
         """
-        targets = self._builtin if name in self._builtin else self.targets()  # entry points take long to read
-        if name not in targets:
-            raise unknown(self.kind, name, targets)
-        if name in self._builtin:
-            return _imported(targets[name])
+        if name in self._builtin:  # entry points take long to read
+            return _object(self._builtin[name])
+        added = self._added()
+        if name not in added:
+            raise unknown(self.kind, name, self.targets())
+        if len(added[name]) > 1:
+            raise RedraftError(f"several packages give a {self.kind} {name!r}: {' and '.join(added[name])}")
         try:
-            return _imported(targets[name])
-        except Exception as error:
-            where = f"{self.kind} {name!r} is of another package, and {targets[name]} cannot be imported"
-            raise RedraftError(f"{where}: {said(error)}") from error
+            return _object(added[name][0])
+        except Exception as error:  # whatever another package throws
+            what = f"the {self.kind} {name!r}, {added[name][0]} of another package,"
+            raise RedraftError(f"{what} cannot be imported: {said(error)}") from error
 
     def usable(self) -> list[tuple[str, Any]]:
         """Names and objects, sorted, without those of other packages that cannot be imported."""
@@ -53,7 +61,7 @@ class Registry(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         """Whether there is an object called `name`; it is not imported."""
-        return name in self._builtin or name in self.targets()
+        return name in self._builtin or name in self._added()
 
     def __iter__(self) -> Iterator[str]:
         """All names, sorted."""
@@ -63,10 +71,19 @@ class Registry(Mapping[str, Any]):
         """How many names there are."""
         return len(self.targets())
 
+    def _added(self) -> dict[str, list[str]]:
+        """The different targets of each name that other packages give, without extras."""
+        found: dict[str, list[str]] = {}
+        for point in entry_points(group=f"redraft.{self.kind}s"):
+            target, known = point.value.partition("[")[0].strip(), found.setdefault(point.name, [])
+            known += [target] if target not in known else []
+        return found
 
-def _imported(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+
+def _object(target: str) -> Any:
+    """What lives at `"module:attribute"`, or an attribute of one."""
+    module, _, path = target.partition(":")
+    return reduce(getattr, filter(None, path.split(".")), importlib.import_module(module))
 
 
 MODELS = Registry(

@@ -119,7 +119,9 @@ class Task(Protocol):
     diversity; a problem is there once for each of its samples.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """How users call it."""
 
     def problems(self, n: int, seed: int = 0, split: str = "test") -> Problems:
         """`n` problems that follow from (seed, split, number) alone."""

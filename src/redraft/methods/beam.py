@@ -23,7 +23,7 @@ from redraft.core.ranking import best_rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.methods.svdd import born
-from redraft.methods.value import Reward, needs_verifier, spread
+from redraft.methods.value import AnyReward, Reward, needs_verifier, spread
 from redraft.samplers import AnySampler, for_choices, needs_random_steps, sampler_for
 
 
@@ -40,7 +40,7 @@ class Beam:
 
     beams: int = 2
     children: int = 2
-    reward: Reward = field(default_factory=Reward)
+    reward: AnyReward = field(default_factory=Reward)
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:

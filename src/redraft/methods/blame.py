@@ -68,13 +68,18 @@ class Metropolis:
     """
 
     alpha: float = 0.1
+    asks = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
         if not self.alpha > 0:
             raise RedraftError(f"alpha is {self.alpha}: it must be above 0")
 
-    def accepted(self, model: Model, draft: Draft, new: State, streams: Streams, verifier: Verifier | None) -> Draft:
+    def cost(self, draft: Draft) -> tuple[int, int]:
+        """No network rows, and the verifier rows of the decision about a redraft."""
+        return 0, 1 if draft.carry else 2
+
+    def kept(self, model: Model, draft: Draft, new: State, streams: Streams, verifier: Verifier | None) -> Draft:
         """The draft with the new state in the rows that accept it."""
         assert verifier is not None
         old = draft.carry.get("reward")
@@ -83,7 +88,8 @@ class Metropolis:
         reward = old.clone()
         if moved.any():
             reward[moved] = scored(model, new[moved], verifier)
-        yes = streams.fold("accept").uniform((1,))[:, 0].log() < (reward - old) / self.alpha
+        streams = streams.fold("round").fold(draft.number).fold("accept")
+        yes = streams.uniform((1,))[:, 0].log() < (reward - old) / self.alpha
         x = merge(yes[:, None].expand_as(new.t), new.x, draft.state.x)
         kept = torch.where(yes, reward, old)
         return replace(

@@ -33,7 +33,7 @@ from redraft.core.rows import Rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import SCHEMES, effective_size, log_mean, resample
-from redraft.methods.value import Reward, needs_verifier, scored, spread
+from redraft.methods.value import AnyReward, Reward, needs_verifier, scored, spread
 from redraft.samplers import AnySampler, advance, for_choices, needs_random_steps, sampler_for
 
 POTENTIALS = ("difference", "max", "sum", "reward")
@@ -96,7 +96,7 @@ class FK:
     """
 
     particles: int = 4
-    reward: Reward = field(default_factory=Reward)
+    reward: AnyReward = field(default_factory=Reward)
     potential: Literal["difference", "max", "sum", "reward"] = "difference"
     every: int = 1
     threshold: float = 0.5

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -26,12 +26,19 @@ from redraft.core.errors import RedraftError
 from redraft.core.method import Verifier
 from redraft.core.model import Model, demand
 from redraft.core.ranking import choose
-from redraft.core.state import Draft, State, merge
+from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.methods.blame import Blame, Metropolis, blaming
-from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
+from redraft.methods.selection import Disagreement, Judged, Keep, Selection, Sweep, Uncertainty, Uniform
 from redraft.methods.value import needs_verifier
 from redraft.samplers import AnySampler, Sequential, sample
+
+if TYPE_CHECKING:
+    AnySelection = Selection | Judged
+    AnyKeep = Keep
+else:  # those that a command line can spell
+    AnySelection = Uniform | Sweep | Uncertainty | Disagreement | Blame
+    AnyKeep = Disagreement | Metropolis
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,12 @@ class IPR:
         level: noise level in (0, 1] that they are taken to; the paper's is 1.
         initial: the sampler of the first draft.
         refine: the sampler of the refinements.
-        select: which regions to redraw; the paper's are uniform, `Blame` asks the verifier.
+        select: which regions to redraw; the paper's are uniform, `Blame` asks the verifier. One of your own is a
+            `redraft.methods.selection.Selection`, or `Judged` if it asks the verifier.
         noise: 'fresh' noise in every round, or the 'fixed' noise of the first draft.
         keep: None keeps every redraft (paper); a `Disagreement` keeps it only if it has no more of it than before;
             `Metropolis` accepts it by the verifier's reward, which with uniform selection leaves p(x) exp(r(x) / alpha)
-            as it is.
+            as it is. One of your own is a `redraft.methods.selection.Keep`.
     """
 
     iterations: int = 50
@@ -58,9 +66,9 @@ class IPR:
     level: float = 1.0
     initial: AnySampler = field(default_factory=Sequential)
     refine: AnySampler = field(default_factory=lambda: Sequential(steps_per_region=10, overlap=0.8))
-    select: Uniform | Sweep | Uncertainty | Disagreement | Blame = field(default_factory=Uniform)
+    select: AnySelection = field(default_factory=Uniform)
     noise: Literal["fresh", "fixed"] = "fresh"
-    keep: Disagreement | Metropolis | None = None
+    keep: AnyKeep | None = None
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -83,15 +91,16 @@ class IPR:
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The first draft, unless `draft` is one already, then a refinement for each iteration."""
         demand(model, "regions", "IPR")
-        asks = isinstance(self.select, Blame) or isinstance(self.keep, Metropolis)
+        judging = self.keep is not None and self.keep.asks
+        asks = judging or isinstance(self.select, Judged)
         if asks != (verifier is not None):
             if asks:
                 raise RedraftError("IPR with these settings needs a verifier: give run(..., verifier=...)")
             raise RedraftError("IPR without Blame or Metropolis takes no verifier: leave verifier=None")
         if isinstance(self.select, Blame):
             blaming(verifier)
-        if isinstance(self.keep, Metropolis):
-            needs_verifier(verifier, "IPR(keep=Metropolis(...))")
+        if judging:
+            needs_verifier(verifier, f"IPR(keep={type(self.keep).__name__}(...))")
         while draft.number < self.iterations:
             if draft.number < 0:
                 draft = replace(self._generate(model, draft, streams), number=0)
@@ -101,16 +110,14 @@ class IPR:
 
     def nfe(self, model: Model, draft: Draft) -> Tensor:
         """Network rows (B,) of the next draft: exact, by the samplers' formulas."""
-        scoring = self.keep.nfe if isinstance(self.keep, Disagreement) else 0
         if draft.number < 0:
             return self.initial.nfe(draft.state.free.sum(1))
-        if not draft.carry:
-            scoring *= 2
-        return self.refine.nfe(self._number(draft.state), self.level) + self.select.nfe + scoring
+        keeping = self.keep.cost(draft)[0] if self.keep else 0
+        return self.refine.nfe(self._number(draft.state), self.level) + self.select.nfe + keeping
 
     def verifier_calls(self, model: Model, draft: Draft) -> Tensor:
         """The most verifier rows (B,) that the next draft can take."""
-        asked = isinstance(self.select, Blame) + isinstance(self.keep, Metropolis) * (1 if draft.carry else 2)
+        asked = isinstance(self.select, Judged) + (self.keep.cost(draft)[1] if self.keep else 0)
         return torch.full((len(draft),), asked * (draft.number >= 0))
 
     def total(self) -> int:
@@ -128,7 +135,7 @@ class IPR:
 
     def _refine(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None) -> Draft:
         old, number = draft.state, self._number(draft.state)
-        if isinstance(self.select, Blame):
+        if isinstance(self.select, Judged):
             priority, number = self.select.chosen(model, old, number, draft.number, streams, verifier)
         else:
             priority = self.select(model, old, number, draft.number, streams)
@@ -137,26 +144,4 @@ class IPR:
         noise = streams.fold("prior") if self.noise == "fixed" else round_.fold("noise")
         noisy = model.process.renoise(old, chosen, torch.full_like(old.t, self.level), noise)
         new = sample(self.refine, model, noisy, round_.fold("walk"))
-        if isinstance(self.keep, Metropolis):
-            return self.keep.accepted(model, draft, new, round_, verifier)
-        return self._kept(model, draft, new, streams) if self.keep else replace(draft, state=new)
-
-    def _kept(self, model: Model, draft: Draft, new: State, streams: Streams) -> Draft:
-        """The new state in the rows where the model disagrees with it no more than with the old."""
-        streams = streams.fold("keep")  # the same noise in every round: scores are compared like with like
-        cached = draft.carry.get("disagreement")
-        before = self._score(model, draft.state, streams) if cached is None else cached
-        after = self._score(model, new, streams)
-        better = after <= before
-        x = merge(better[:, None].expand_as(new.t), new.x, draft.state.x)
-        score = torch.where(better, after, before)
-        return replace(
-            draft,
-            state=new.to(x, new.t),
-            carry={"disagreement": score},
-            scores={"disagreement": score, "kept": better.float()},
-        )
-
-    def _score(self, model: Model, state: State, streams: Streams) -> Tensor:
-        assert isinstance(self.keep, Disagreement)
-        return (self.keep.measure(model, state, streams) * state.free).sum(1) / state.free.sum(1)
+        return self.keep.kept(model, draft, new, streams, verifier) if self.keep else replace(draft, state=new)

@@ -45,7 +45,7 @@ from redraft.core.rows import Rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
-from redraft.methods.value import Reward, needs_verifier, scored
+from redraft.methods.value import AnyReward, Reward, needs_verifier, scored
 from redraft.samplers import AnySampler, descend, for_choices, looks, sampler_for
 
 
@@ -91,7 +91,7 @@ class IterRef:
     a: float = 0.0
     reuse: bool = True
     rounds: int = 0
-    reward: Reward = field(default_factory=Reward)
+    reward: AnyReward = field(default_factory=Reward)
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from redraft.core.state import Draft, State
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
 from redraft.methods.fk import Cloud
-from redraft.methods.value import Reward, needs_verifier, spread
+from redraft.methods.value import AnyReward, Reward, needs_verifier, spread
 from redraft.samplers import AnySampler, advance, for_choices, needs_random_steps, sampler_for
 
 
@@ -44,7 +44,7 @@ class ParticleGibbs:
 
     rounds: int = 4
     particles: int = 4
-    reward: Reward = field(default_factory=Reward)
+    reward: AnyReward = field(default_factory=Reward)
     every: int = 1
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 

@@ -1,16 +1,17 @@
-"""Which regions of a finished draft to redraw next: priorities (B, R), the highest first."""
+"""Which regions of a finished draft to redraw next, and whether to keep what is redrawn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.method import Verifier
 from redraft.core.model import Model, demand
-from redraft.core.state import State
+from redraft.core.state import Draft, State, merge
 from redraft.core.streams import Streams
 
 
@@ -30,6 +31,38 @@ class Selection(Protocol):
             number: how many regions (B,) will be taken.
             round_: the refinement's number, from 0.
             streams: the run's streams, the same in every round.
+        """
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """Gives each region a priority by what the verifier says, which is asked once a round."""
+
+    @property
+    def nfe(self) -> int:
+        """Network rows that one call takes."""
+
+    def chosen(
+        self, model: Model, state: State, number: Tensor, round_: int, streams: Streams, verifier: Verifier | None
+    ) -> tuple[Tensor, Tensor]:
+        """Priorities (B, R), and how many regions (B,) to redraw, at most `number`; arguments as of `Selection`."""
+
+
+class Keep(Protocol):
+    """Decides of each row whether its redraft takes the place of the draft."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks the verifier."""
+
+    def cost(self, draft: Draft) -> tuple[int, int]:
+        """The most network rows, and verifier rows, that the decision about a redraft of a row of `draft` takes."""
+
+    def kept(self, model: Model, draft: Draft, new: State, streams: Streams, verifier: Verifier | None) -> Draft:
+        """The draft with the `new` state in the rows that take it.
+
+        What is remembered for the next decision is in its `carry`, what the trace is to show in its `scores`; streams
+        are the run's, the same in every round.
         """
 
 
@@ -101,6 +134,7 @@ class Disagreement:
     level: float = 0.7
     sharpness: float = 1.0
     draws: int = 1
+    asks = False
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
@@ -125,6 +159,25 @@ class Disagreement:
             noisy = _renoised(model, state, self.level, streams.fold(draw))
             total += model.process.disagreement(noisy, model.predict(noisy), state.x)
         return total / self.draws
+
+    def cost(self, draft: Draft) -> tuple[int, int]:
+        """The network rows, and no verifier rows, of the decision about a redraft."""
+        return self.draws * (1 if draft.carry else 2), 0
+
+    def kept(self, model: Model, draft: Draft, new: State, streams: Streams, verifier: Verifier | None = None) -> Draft:
+        """The new state in the rows where the model disagrees with it no more than with the old."""
+        streams = streams.fold("keep")  # the same noise in every round: scores are compared like with like
+        cached = draft.carry.get("disagreement")
+        before = self._mean(model, draft.state, streams) if cached is None else cached
+        after = self._mean(model, new, streams)
+        better = after <= before
+        x = merge(better[:, None].expand_as(new.t), new.x, draft.state.x)
+        score = torch.where(better, after, before)
+        scores = {"disagreement": score, "kept": better.float()}
+        return replace(draft, state=new.to(x, new.t), carry={"disagreement": score}, scores=scores)
+
+    def _mean(self, model: Model, state: State, streams: Streams) -> Tensor:
+        return (self.measure(model, state, streams) * state.free).sum(1) / state.free.sum(1)
 
 
 def _check_level(level: float) -> None:

@@ -27,7 +27,7 @@ from redraft.core.ranking import flat
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.core.weights import resample
-from redraft.methods.value import Reward, needs_verifier
+from redraft.methods.value import AnyReward, Reward, needs_verifier
 from redraft.samplers import AnySampler, advance, for_choices, needs_random_steps, sampler_for
 
 
@@ -43,7 +43,7 @@ class SVDD:
     """
 
     children: int = 4
-    reward: Reward = field(default_factory=Reward)
+    reward: AnyReward = field(default_factory=Reward)
     greedy: bool = False
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
@@ -96,7 +96,7 @@ class SVDD:
 
 
 def born(
-    sampler: AnySampler, model: Model, walk: Any, children: int, streams: Streams, reward: Reward, verifier: Verifier
+    sampler: AnySampler, model: Model, walk: Any, children: int, streams: Streams, reward: AnyReward, verifier: Verifier
 ) -> tuple[Any, Tensor]:
     """`children` of each row of a walk, side by side, each one step on, and their values (B * children,)."""
     slots = streams.split(children)

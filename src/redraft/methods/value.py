@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,26 @@ from redraft.core.weights import log_mean
 from redraft.processes.categorical import Draw
 from redraft.samplers import Preset, Sampler
 from redraft.samplers.presets import sampler_of
+
+
+class Valuation(Protocol):
+    """What reward-guided methods ask of a target: how states are valued, and what a value weighs."""
+
+    @property
+    def alpha(self) -> float:
+        """Temperature: how much value a nat of likelihood is worth; `inf` leaves the base model."""
+
+    @property
+    def draws(self) -> int:
+        """The most verifier rows that the value of a state on its way takes; of an arrived one it takes one."""
+
+    def value(
+        self, sampler: Sampler, model: Model, walk: Any, streams: Streams, verifier: Verifier
+    ) -> tuple[Any, Tensor]:
+        """The walk, looked at where it had to be, and the values (B,), float64, of its rows."""
+
+    def log_weight(self, value: Tensor) -> Tensor:
+        """The log weights (B,) of values (B,)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,12 @@ class Reward:
     def log_weight(self, value: Tensor) -> Tensor:
         """V / alpha."""
         return value / self.alpha
+
+
+if TYPE_CHECKING:
+    AnyReward = Valuation
+else:  # the one that a command line can spell
+    AnyReward = Reward
 
 
 def drawing(sampler: Sampler) -> Draw:

@@ -94,6 +94,7 @@ class TokenModel:
         plain: the network without guidance, where `forward` is with it: one pass gives a critic its features.
         log_likelihood: of samples (B, R), nats (B,), where it is known.
         block: tokens in a block, from a row's first visible one, if the network attends to its own and those before.
+        positions: the most tokens of a row, padding aside, that the network was made for; None for any number.
     """
 
     name: str
@@ -112,9 +113,12 @@ class TokenModel:
     plain: Forward | None = None
     log_likelihood: Callable[[Tensor], Tensor] | None = None
     block: int | None = None
+    positions: int | None = None
 
     def __post_init__(self) -> None:
-        """Reject critics of other tokens."""
+        """Reject critics of other tokens, and a length beyond the positions."""
+        if self.length and self.positions and self.length > self.positions:
+            raise RedraftError(f"length is {self.length:,}, and {self.name!r} has positions for {self.positions:,}")
         for name, critic in self.critics.items():
             if critic.vocabulary != self.convention.vocabulary:
                 raise RedraftError(
@@ -129,7 +133,7 @@ class TokenModel:
     @property
     def mark(self) -> str:
         """Tells apart all that samples follow from, as it is now: the network and what calls it, critics, the codec."""
-        return content({name: value for name, value in vars(self).items() if name != "name"})
+        return content({name: value for name, value in vars(self).items() if name not in ("name", "positions")})
 
     @property
     def process(self) -> MaskDiffusion:
@@ -159,7 +163,11 @@ class TokenModel:
         Returns:
             logits (B, R, V) with the mask and forbidden ids at -inf, at revealed positions as the network gave them;
             `clean` has the likeliest token where `state.x` is masked, and `state.x` elsewhere.
+
+        Raises:
+            RedraftError: a row is longer than the network's positions.
         """
+        self._check_size(state)
         logits, features = self.forward(state.x, state)
         logits = self._read(logits, state)
         masked = state.x == self.convention.mask
@@ -202,6 +210,14 @@ class TokenModel:
     def with_critic(self, name: str, critic: Critic) -> TokenModel:
         """The same model with one more critic."""
         return replace(self, critics=self.critics | {name: critic})
+
+    def _check_size(self, state: State) -> None:
+        size, visible = state.x.shape[1], state.cond.get("visible")
+        if self.positions is None or size <= self.positions:
+            return
+        longest = size if visible is None else int(visible.sum(1).max())
+        if longest > self.positions:
+            raise RedraftError(f"a row has {longest:,} tokens, and {self.name!r} has positions for {self.positions:,}")
 
     def _critic(self, name: str, reads: str) -> Critic:
         if name not in self.critics:

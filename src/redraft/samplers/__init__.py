@@ -2,10 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from redraft.samplers.base import Sampler, advance, descend, looks, sample
+from redraft.core.lazy import attributes
+from redraft.processes.categorical import Draw
+from redraft.processes.mask import Arccos, Cosine, Linear, Plateau
+from redraft.samplers.base import Sampler, Walk, advance, descend, looks, sample
+from redraft.samplers.budgets import EntropyBound, Even, Factor, OnSchedule, Proportional, Refresh, Remask, Threshold
 from redraft.samplers.parallel import Parallel
 from redraft.samplers.presets import Preset, preset
+from redraft.samplers.revising import Corrector, Edit
+from redraft.samplers.rules import Budget, Choice, Counts, Moment, Rates, Rule, Scorer
 from redraft.samplers.scheduled import Scheduled
+from redraft.samplers.scorers import Confidence, EndsLast, Entropy, Halton, Judge, Margin, Planner, Quality
 from redraft.samplers.sequential import Sequential
 from redraft.samplers.suited import (
     for_choices,
@@ -23,14 +30,47 @@ if TYPE_CHECKING:
 else:  # those that a command line can spell
     AnySampler = Sequential | Parallel | Preset | Scheduled
 
+__getattr__ = attributes(__name__)
+
 __all__ = [
     "AnySampler",
+    "Arccos",
+    "Budget",
+    "Choice",
+    "Confidence",
+    "Corrector",
+    "Cosine",
+    "Counts",
+    "Draw",
+    "Edit",
+    "EndsLast",
+    "Entropy",
+    "EntropyBound",
+    "Even",
+    "Factor",
+    "Halton",
+    "Judge",
+    "Linear",
+    "Margin",
+    "Moment",
+    "OnSchedule",
     "Parallel",
+    "Planner",
+    "Plateau",
     "Preset",
+    "Proportional",
+    "Quality",
+    "Rates",
+    "Refresh",
+    "Remask",
+    "Rule",
     "Sampler",
     "Scheduled",
+    "Scorer",
     "Sequential",
+    "Threshold",
     "Unmask",
+    "Walk",
     "advance",
     "descend",
     "for_choices",

@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from redraft.core.build import assigned, call
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError, shown, unknown
 from redraft.core.model import Model
 from redraft.core.registry import SAMPLERS
 from redraft.core.state import State
@@ -291,8 +291,15 @@ def preset(name: str, *, stop: bool = True, **settings: Any) -> Unmask:
         RedraftError: unknown name or setting; the nearest is suggested.
     """
     _check_names(name, settings)
-    sampler: Unmask = SAMPLERS[name](**settings)
+    sampler = _checked(name, SAMPLERS[name](**settings))
     return sampler if stop else replace(sampler, stop=False)
+
+
+def _checked(name: str, sampler: Any) -> Unmask:
+    """What another package gave under a name, if it is a sampler of masked models."""
+    if not isinstance(sampler, Unmask):
+        raise RedraftError(f"the sampler {name!r} gave {shown(sampler)}, where an Unmask is asked for")
+    return sampler
 
 
 def _check_names(name: str, settings: Iterable[str]) -> None:
@@ -387,8 +394,8 @@ def sampler_of(named: Preset) -> Unmask:
 
 def _built(name: str, settings: dict[str, Any]) -> Unmask:
     """A preset of plain values; those of `draw` change the preset's own."""
-    _check_names(name, settings)
     changes = settings.pop("draw")
-    sampler: Unmask = call(SAMPLERS[name], settings)
+    _check_names(name, settings)
+    sampler = _checked(name, call(SAMPLERS[name], settings))
     own = {field.name: getattr(sampler.draw, field.name) for field in fields(Draw)}
     return replace(sampler, draw=call(Draw, own | changes))

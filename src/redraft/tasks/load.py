@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from redraft.core.errors import RedraftError, check_settings
+from redraft.core.errors import RedraftError, check_settings, missing_settings
 from redraft.core.registry import TASKS
 from redraft.models.weights import read_config
 
@@ -15,10 +15,12 @@ def load_task(name: str, **settings: Any) -> Any:
     """A task by name (see `redraft list`), with its own settings.
 
     Raises:
-        RedraftError: unknown name or setting.
+        RedraftError: unknown name or setting, or settings that the task needs are missing.
     """
     make = TASKS[name]
     check_settings(f"task {name!r}", make, settings)
+    if missing := missing_settings(make, settings):
+        raise RedraftError(f"task {name!r} needs {', '.join(missing)}: give load_task({name!r}, {missing[0]}=...)")
     return make(**settings)
 
 

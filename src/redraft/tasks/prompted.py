@@ -72,7 +72,7 @@ class Prompted:
         if model is None:
             blank = torch.zeros(n, self.new_tokens, dtype=torch.int64)
             return Problems(ids, blank, blank.bool())
-        made = prompts(model, self.read.texts[:n], self.new_tokens, chat=self.chat)  # type: ignore[arg-type]
+        made = prompts(model, self.read.texts[:n], self.new_tokens, chat=self.chat)
         facts = {name: values[:n] for name, values in self.read.facts.items()}
         return replace(made, ids=ids, facts=made.facts | facts)
 

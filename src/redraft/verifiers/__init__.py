@@ -1,7 +1,8 @@
 """Verifiers score samples: `(samples (B, ...), problems) -> (B,)`, higher is better; any callable that fits is one."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from redraft.core.lazy import attributes
 
 if TYPE_CHECKING:
     from redraft.core.batched import Batched
@@ -51,13 +52,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is asked for now: a constraint needs no language model."""
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(import_module(f"redraft.{module}"), name)
-    raise AttributeError(f"module 'redraft.verifiers' has no attribute {name!r}")
-
+__getattr__ = attributes(__name__, _HOME)  # a constraint needs no language model
 
 __all__ = [
     "VQA",

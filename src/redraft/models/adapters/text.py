@@ -33,6 +33,8 @@ COUNT_THEMSELVES = {"camembert", "data2vec-text", "esm", "longformer", "mpnet", 
 # Padding reaches their other tokens whatever is told them: by convolutions, Fourier transforms, or their own positions.
 READ_ALL = {"convbert", "fnet", "ibert", "mobilebert", "mra", "nystromformer", "yoso"}
 
+ANY_LENGTH = 10**9  # tokenizers without a limit say one that is larger still
+
 
 @dataclass(frozen=True)
 class TextCodec:
@@ -292,8 +294,20 @@ def _model(
     length: int | None,
     features: bool,
 ) -> TokenModel:
-    codec = None if tokenizer is None else TextCodec(tokenizer)
-    return TokenModel(name, forward, convention, length, codec, features=features, net=net)
+    codec, most = None if tokenizer is None else TextCodec(tokenizer), _positions(net, tokenizer)
+    return TokenModel(name, forward, convention, length, codec, features=features, net=net, positions=most)
+
+
+def _positions(net: nn.Module, tokenizer: Any) -> int | None:
+    """The most tokens of a row by the network's configuration, or the tokenizer's if that does not say."""
+    config: Any = net.config
+    for name in ("max_position_embeddings", "max_sequence_length", "model_length"):
+        most = getattr(config, name, None)
+        if isinstance(most, int) and most > 0:
+            counts = getattr(config, "model_type", None) in {*COUNT_THEMSELVES, "ibert"}
+            return most - (int(config.pad_token_id) + 1 if counts else 0)
+    most = getattr(tokenizer, "model_max_length", None)
+    return most if isinstance(most, int) and 0 < most < ANY_LENGTH else None
 
 
 def _called(net: nn.Module, features: bool, **given: Any) -> tuple[Tensor, Tensor | None]:
