@@ -40,7 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> IO[str]:
-    if path.exists() and not path.is_file():
+    if os.path.lexists(path) and not os.path.isfile(path):
         raise RedraftError(f"{path} is no plain file: move it away")
     try:
         return path.open("a+", encoding="utf-8")

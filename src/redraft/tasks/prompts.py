@@ -50,7 +50,7 @@ def prompts(
         raise RedraftError("prompts are a list of texts: put the one text into brackets")
     if not len(texts):
         raise RedraftError("there are no prompts")
-    codec: Any = model.codec
+    codec: Any = model if hasattr(model, "condition") else getattr(model, "codec", None)
     if hasattr(codec, "condition"):
         return _conditioned(model, texts, codec)
     if not hasattr(codec, "encode"):

@@ -21,10 +21,27 @@ def load_verifier(name: str, /, task: Task | None = None, model: Model | None = 
     known: dict[str, Any] = {"task": task, "denoiser": model}
     asked = inspect.signature(make).parameters
     given = {key: value for key, value in known.items() if key in asked and value is not None} | settings
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     check_settings(f"verifier {name!r}", make, settings)
-    needed = (key for key, p in asked.items() if p.default is p.empty and p.kind not in several)
-    missing = [key for key in needed if key not in given]
-    if missing:
+    if missing := [key for key in needed(name) if key not in given]:
         raise RedraftError(f"verifier {name!r} needs {', '.join(missing)}: make it in Python, from redraft.verifiers")
     return make(**given)
+
+
+def asks(name: str, key: str) -> bool:
+    """Whether the verifier of that name takes `key`, such as the model as its `denoiser`.
+
+    Raises:
+        RedraftError: there is none of that name.
+    """
+    return key in inspect.signature(VERIFIERS[name]).parameters
+
+
+def needed(name: str) -> list[str]:
+    """What the verifier of that name cannot do without.
+
+    Raises:
+        RedraftError: there is none of that name.
+    """
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    asked = inspect.signature(VERIFIERS[name]).parameters
+    return [key for key, p in asked.items() if p.default is p.empty and p.kind not in several]
