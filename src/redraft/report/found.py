@@ -16,7 +16,8 @@ from typing import Any
 from redraft.core.errors import RedraftError, require, said
 from redraft.core.trace import Trace
 
-WIDE, TINY = 360, 64  # pixels of a picture in the page, and of one whose pixels are made squares there
+WIDE, SHEET = 360, 1024  # pixels of a picture in the page, and of a sheet
+TINY = 64  # pixels of a picture whose pixels become squares there
 WHICH = ("baseline", "winner")
 NFE = ("nfe", "baseline_nfe")
 
@@ -97,9 +98,11 @@ class Found:
         if not self.images or any(name not in image[w] for image in self.images for w in WHICH for name in verifiers):
             raise damaged(self.folder / "summary.json")
         self.trace(verifiers)
-        for number in range(len(self.images)):
+        for number, image in enumerate(self.images):
             for which in WHICH:
                 self.picture(which, number)
+            if image["sheet"]:
+                self.sheet(number)
 
     def picture(self, which: str, number: int, wide: int = WIDE) -> str:
         """The picture of an image, as an address that holds it.
@@ -114,6 +117,10 @@ class Found:
             raise
         except Exception as error:  # a library's, of whatever kind
             raise damaged(path, error) from error
+
+    def sheet(self, number: int) -> str:
+        """Likewise the sheet of candidates of an image."""
+        return self.picture("candidates", number, SHEET)
 
     def trace(self, verifiers: Collection[str]) -> Trace:
         """The record of the search, with a column for each of the `verifiers`.

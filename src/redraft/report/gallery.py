@@ -186,8 +186,7 @@ class Gallery:
     @staticmethod
     def _sheets(found: Found) -> list[str]:
         pictures = [
-            f'<img class="picture" src="{found.picture("candidates", number, COLUMNS * SIDE)}" '
-            f'alt="candidates: {escape(", ".join(image["sheet"]))}">'
+            f'<img class="picture" src="{found.sheet(number)}" alt="candidates: {escape(", ".join(image["sheet"]))}">'
             for number, image in enumerate(found.images)
             if image["sheet"]
         ]
