@@ -2,7 +2,7 @@
 
 import time
 
-NAMES = {"bright": "looks:Bright", "red": "looks:Red", "failing": "looks:Failing"}
+NAMES = {"bright": "looks:Bright", "red": "looks:Red", "failing": "looks:Failing", "fussy": "looks:fussy"}
 
 
 class Bright:
@@ -38,3 +38,10 @@ class Failing(Bright):
         if self.left < 0:
             raise ConnectionError("the endpoint is down")
         return super().__call__(samples, problems)
+
+
+def fussy(**options):
+    """A verifier that checks its settings by itself."""
+    if "size" not in options:
+        raise TypeError("size is missing")
+    return Bright()

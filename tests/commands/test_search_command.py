@@ -16,63 +16,26 @@ import pipelines
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from searches import arguments, files, summary
 
 import redraft
 from redraft.cli import main
-from redraft.commands.search import OF_RANDOM_STEPS, Shown, guides
+from redraft.commands.search import OF_RANDOM_STEPS, guides
+from redraft.commands.shown import Shown, drawn
 from redraft.commands.sized import SIZES, cost, plan, together
 from redraft.core.checkpoint import Checkpoint
+from redraft.core.distinct import prints
 from redraft.core.errors import RedraftError
 from redraft.core.files import write
 from redraft.core.registry import VERIFIERS
 from redraft.core.trace import Trace
-from redraft.report.gallery import Found, pixels, sheet, small
+from redraft.report.found import Found
+from redraft.report.gallery import pixels, sheet, small
 
-pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:diffusers(\..*)?")  # numpy's, inside it
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return pipelines.with_encoder(tmp_path_factory.mktemp("sd"))
-
-
-@pytest.fixture(autouse=True)
-def names(monkeypatch):
-    """The toy verifiers by name, and a checkpoint after every draft."""
-    for name, target in looks.NAMES.items():
-        monkeypatch.setitem(VERIFIERS._builtin, name, target)
-    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return redraft.load_model(str(folder), device="cpu")
-
-
-@pytest.fixture
-def loaded(model, monkeypatch):
-    """Load the model once for all."""
-    asked = []
-    monkeypatch.setattr(redraft, "load_model", lambda name, device, **given: asked.append((name, given)) or model)
-    return asked
-
-
-def arguments(folder, out, *more, method="random", budget=48):
-    how = ["--method", method, "--budget", str(budget), "--steps", "3", "--verifier", "bright", "--held-out", "red"]
-    return ["search", "--model", str(folder), "--device", "cpu", "--out", str(out), *how, *more]
-
-
-def files(out):
-    """What a search has written, seconds aside."""
-    found = {}
-    for path in sorted(path for path in out.rglob("*") if path.is_file()):
-        name = str(path.relative_to(out))
-        found[name] = Trace.load(path) if path.suffix == ".parquet" else path.read_bytes()
-    return found
-
-
-def summary(out, place=0):
-    return json.loads((out / "prompts" / f"{place:04d}" / "summary.json").read_text())
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:diffusers(\..*)?"),  # numpy's, inside it
+    pytest.mark.usefixtures("names"),
+]
 
 
 def test_a_prompt_is_searched_for_and_shown(folder, tmp_path, capsys):
@@ -100,7 +63,7 @@ def test_a_prompt_is_searched_for_and_shown(folder, tmp_path, capsys):
         assert mean == pytest.approx((image["winner"]["bright"], image["winner"]["red"]), abs=0.003)
     html = (out / "index.html").read_text()
     assert not re.search(r"https?://|(src|href)=\"(?!data:)|url\(|@import|<cat>", html)
-    assert html.count('src="data:image/jpeg;base64,') == 2 * 2 + 2
+    assert len(re.findall('src="data:image/(?:jpeg|png);base64,', html)) == 2 * 2 + 2
     assert "a &lt;cat&gt;" in html
     assert "held out" in html
     assert re.search(r"1/1 'a <cat>': bright 0\.\d+ -> 0\.\d+, red .*\(held out\)", capsys.readouterr().out)
@@ -170,9 +133,7 @@ def test_random_steps_are_asked_for_where_walks_part_and_on_demand(folder, tmp_p
     assert json.loads((tmp_path / "b" / "search.json").read_text())["stochasticity"] == 0.5
     argv = arguments(folder, tmp_path / "c", "--prompt", "a", "--stochasticity", "0", method="svdd")
     assert main(argv) == 2
-    assert (
-        "give it a sampler whose steps are random, such as Scheduled(3, stochasticity=1.0)" in capsys.readouterr().err
-    )
+    assert "leave out --stochasticity, or give --stochasticity 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["random", "zero-order", "evolution", "halving"])
@@ -311,20 +272,20 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(folder, tmp_path, loaded,
         (["--prompts", "nowhere.csv"], "nowhere.csv cannot be read: No such file or directory; DrawBench is a sheet"),
         (["--prompts", "FILE", "--set", "drawbenc"], "did you mean 'drawbench'"),
         (["--prompts", "FILE"], "there are no prompts in"),
-        (["--prompt", "a", "--method", "zeroorder"], "unknown search 'zeroorder'; did you mean 'zero-order'"),
+        (["--prompt", "a", "--method", "zeroorder"], "unknown --method 'zeroorder'; did you mean 'zero-order'"),
         (["--prompt", "a", "--verifier", "brigth"], "unknown verifier 'brigth'; did you mean 'bright'"),
         (["--prompt", "a", "--verifier", ","], "give a verifier"),
         (["--prompt", "a", "--verifier", "bright,red"], "verifier 'red' is named twice"),
         (["--prompt", "a", "--verifier", "bright:1,failing"], "gives no number for each verifier"),
-        (["--prompt", "a", "--settings", "size=2"], "unknown setting of best-of-n 'size'"),
+        (["--prompt", "a", "--settings", "size=2"], "unknown setting of random 'size'"),
         (["--prompt", "a", "--settings", "n=two"], "'n=two' is not name=value with a number"),
-        (["--prompt", "a", "--budget", "5"], "a budget of 5 NFE is too small for best-of-n, which takes 6 or more"),
-        (["--prompt", "a", "--n-images", "0"], "n_images is 0"),
-        (["--prompt", "a", "--limit", "0"], "limit is 0: it must be 1 or more"),
-        (["--prompt", "a", "--limit", "-1"], "limit is -1: it must be 1 or more"),
+        (["--prompt", "a", "--budget", "5"], "a budget of 5 NFE is too small for random, which takes 6 or more"),
+        (["--prompt", "a", "--n-images", "0"], "--n-images is 0: it must be 1 or more"),
+        (["--prompt", "a", "--limit", "0"], "--limit is 0: it must be 1 or more"),
+        (["--prompt", "a", "--limit", "-1"], "--limit is -1: it must be 1 or more"),
         (["--prompt", "a", "--settings", "n=2.5"], "n is 2.5: it must be a whole number"),
         (["--prompt", "a", "--settings", "n=null"], "n is None: it must be a whole number"),
-        (["--prompt", "a", "--settings", "sampler=3"], "sampler is 3: it must be Sequential"),
+        (["--prompt", "a", "--settings", "sampler=3"], "'sampler' is none of --settings: it is made of --steps"),
         (["--prompt", "a", "--method", "evolution", "--settings", "levels=0.5"], "levels is 0.5: it must be a list"),
         (["--prompt", "a", "--method", "zero-order", "--settings", "neighbours=null"], "neighbours is None: it must"),
         (["--prompt", "a", "--verifier-options", '{"brigth": {}}'], "--verifier-options 'brigth'; did you mean 'brig"),
@@ -335,7 +296,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(folder, tmp_path, loaded,
         (["--prompt", "a", "--verifier-options", "{"], "--verifier-options is neither JSON by verifier nor a file"),
         (["--prompt", "a", "--verifier-options", '{"bright": 3}'], "--verifier-options is neither JSON"),
         (["--prompt", "a", "--out", "FILE/below"], "cannot be written"),
-        (["--prompt", "a", "--method", "beam", "--verifier", "bright,failing"], "compares scores of different calls"),
+        (["--prompt", "a", "--method", "beam", "--verifier", "bright,failing"], "in --verifier bright:1,failing:1"),
     ],
 )
 def test_what_a_user_can_mend_is_one_sentence(folder, tmp_path, loaded, monkeypatch, capsys, more, words):
@@ -378,10 +339,13 @@ def test_a_folder_names_the_argument_of_the_call_that_differs(folder, tmp_path, 
     first = ["--prompt", "a", "--height", "16", "--width", "16", "--guidance-scale", "2"]
     assert main(arguments(folder, tmp_path, *first, budget=12)) == 0
     for more, name in (
-        (["--height", "32"], "height"),
-        (["--guidance-scale", "3"], "guidance_scale"),
-        (["--guidance-scale", "1", "--batch", "1"], "guidance_scale"),  # which also halves what a candidate costs
-        (["--negative-prompt", "bad"], "negative_prompt"),
+        (["--height", "32"], "--height"),
+        (["--guidance-scale", "3"], "--guidance-scale"),
+        (["--guidance-scale", "1", "--batch", "1"], "--guidance-scale"),  # which also halves what a candidate costs
+        (["--negative-prompt", "bad"], "--negative-prompt"),
+        (["--budget", "24"], "--budget"),
+        (["--steps", "2"], "--steps"),
+        (["--method", "zero-order"], "--method, --settings or --batch"),
     ):
         assert main(arguments(folder, tmp_path, *first, *more, budget=12)) == 2
         assert f"holds a search with another {name}: choose" in capsys.readouterr().err
@@ -402,12 +366,12 @@ def test_a_folder_of_before_the_call_was_written_down_goes_on(folder, tmp_path, 
 
 def test_a_folder_with_another_search_is_refused(folder, tmp_path, loaded, capsys):
     assert main(arguments(folder, tmp_path, "--prompt", "a", budget=12)) == 0
-    for more, name in ((["--prompt", "b"], "prompts"), (["--prompt", "a", "--seed", "1"], "seed")):
+    for more, name in ((["--prompt", "b"], "--prompt, --prompts"), (["--prompt", "a", "--seed", "1"], "--seed")):
         assert main(arguments(folder, tmp_path, *more, budget=12)) == 2
         assert f"holds a search with another {name}" in capsys.readouterr().err
     (tmp_path / "search.json").write_text("{")
     assert main(arguments(folder, tmp_path, "--prompt", "a", budget=12)) == 2
-    assert "another form" in capsys.readouterr().err
+    assert "search.json is damaged: delete it and give the same command again" in capsys.readouterr().err
 
 
 def test_a_folder_knows_a_verifier_s_weights_and_a_model_s_whichever_network_they_are_in(
@@ -500,8 +464,12 @@ def test_what_was_shown_is_kept_once_and_found_again(tmp_path):
         assert torch.equal(shown(samples, problems), verifier(samples, problems))
         assert len(list(tmp_path.iterdir())) == 3
     assert shown.blind
-    assert shown.sheet(4).startswith(b"\x89PNG")
-    assert shown.sheet(5) is None
+    numbers = dict(zip(prints(samples).tolist(), (30, 31, 7), strict=True))
+    cells = shown.of(4, numbers)
+    assert [cell.label(numbers)[:4] for cell in cells] == ["30: ", "31: "]
+    assert [cell.label(numbers)[:4] for cell in shown.of(4, numbers, 31)] == ["31: ", "30: "]
+    assert drawn(cells, numbers).startswith(b"\x89PNG")
+    assert not shown.of(5, numbers)
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 30), (3, 40, 30), (9, 3, 40, 30)], ids=["gray", "colour", "video"])

@@ -23,6 +23,7 @@ from redraft import (
     ZeroOrder,
 )
 from redraft.core.checkpoint import Checkpoint
+from redraft.core.distinct import prints
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
 from redraft.samplers import sample
@@ -53,6 +54,23 @@ def given(n=4, frozen=()):
 
 def searched(method, problem=None, by=verifier, **settings):
     return redraft.run(method, MODEL, given() if problem is None else problem, verifier=by, **settings)
+
+
+def large(samples, given):
+    return samples.double().flatten(1).sum(1)
+
+
+class Asked:
+    """A verifier that keeps what it was shown of each problem, once each, in order."""
+
+    def __init__(self, by):
+        self.by, self.relative, self.seen = by, getattr(by, "relative", False), {}
+
+    def __call__(self, samples, given):
+        for problem, one in zip(given.ids.tolist(), prints(samples).tolist(), strict=True):
+            if one not in self.seen.setdefault(problem, []):
+                self.seen[problem].append(one)
+        return self.by(samples, given)
 
 
 def last(result, name):
@@ -90,6 +108,20 @@ class TestEvery:
             assert scores[int(winner[problem])] == last(result, "reward")[problem]
             assert scores[int(winner[problem])] == verifier(result.samples, None)[problem]
 
+    @pytest.mark.parametrize("by", [verifier, MeanRank({"near": verifier, "large": large})], ids=["scores", "ranks"])
+    def test_each_says_which_sample_the_verifier_was_shown(self, method, by):
+        if isinstance(method, ZeroOrder) and method.patience and by is not verifier:
+            pytest.skip("it compares scores of different calls")
+        asked = Asked(by)
+        result = searched(method, by=asked)
+        table, winner = result.candidates, last(result, "candidate")
+        for problem in result.ids.tolist():
+            mine = table["problem"] == problem
+            shown = table["shown"][mine]
+            assert torch.equal(shown == 0, table["score"][mine].isnan())
+            assert [each for each in dict.fromkeys(shown.tolist()) if each] == asked.seen[problem]
+            assert shown[int(winner[problem])] == prints(result.samples[problem : problem + 1])[0]
+
     def test_noise_comes_again_bit_for_bit_in_any_batch(self, method):
         problem, watched = given(3, (1,)), type("Sampler", (Watched,), {"seen": []})
         rough = {"draft": watched(3)} if hasattr(method, "finalists") else {}
@@ -106,7 +138,7 @@ class TestEvery:
     def test_a_problem_alone_tells_the_same(self, method):
         whole, alone = searched(method).candidates, searched(method, given()[2:3]).candidates
         mine = whole["problem"] == 2
-        for name in alone:
+        for name in [name for name in alone if name != "shown"]:  # which is of every last bit
             same = whole[name][mine].double(), alone[name].double()
             assert torch.allclose(*same, rtol=1e-4, atol=1e-5, equal_nan=True), name
         for name in ("parent", "key0", "key1", "nfe", "round"):

@@ -36,6 +36,7 @@ from redraft.bench.sound import ALWAYS, TABLES, check_cell, settings_of, table_o
 from redraft.bench.spec import Spec
 from redraft.core.errors import RedraftError, said
 from redraft.core.files import prepare, regular, write
+from redraft.core.lock import locked
 from redraft.models.hub import is_hub_folder
 from redraft.models.weights import SHIPPED, digest, digest_of_all
 
@@ -188,16 +189,7 @@ class Store:
         Raises:
             RedraftError: another run is at work in it.
         """
-        try:
-            import fcntl
-        except ImportError:  # no such locks here
-            yield
-            return
-        with (prepare(self.folder) / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RedraftError(f"another run is at work in {self.folder}: wait for it, or end it") from error
+        with locked(self.folder):
             yield
 
     def read(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:

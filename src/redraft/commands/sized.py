@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
+import redraft
 from redraft.core.build import value as value_of
 from redraft.core.errors import RedraftError, unknown
 from redraft.core.method import Method
@@ -31,6 +32,8 @@ SIZES = {
 }
 """The setting of each method that grows with the budget."""
 OTHER_NAMES = {"random": "best-of-n"}
+SAMPLERS = ("sampler", "draft")
+"""Settings that options of their own make: how samples are walked."""
 MOST = 1 << 20
 
 
@@ -42,11 +45,13 @@ class Plan:
         name: of the method.
         settings: those that are fixed.
         batch: samples of a problem that best-of-N draws together; half as many where more fit into the budget so.
+        asked: the name that it was asked for by.
     """
 
     name: str
     settings: dict[str, Any]
     batch: int = 1
+    asked: str = ""
 
     @property
     def size(self) -> str:
@@ -65,6 +70,28 @@ class Plan:
         method: Method = METHODS[self.name](**settings)
         return method
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the size is one of the settings."""
+        return self.size in self.settings
+
+    def check(self, budget: int | None) -> None:
+        """Raise unless the settings make a method.
+
+        Raises:
+            RedraftError: they do not.
+        """
+        self.of(None if self.is_fixed or budget is None else self._least())
+
+    def within(self, model: Model, problem: Problems, budget: int, beside: int = 0) -> Method:
+        """The method of a fixed size, which ends early if need be, with what is spent `beside` it.
+
+        Raises:
+            RedraftError: not even its first draft keeps to the budget.
+        """
+        self._refuse(first_cost(self.of(), model, problem) + beside, budget)
+        return self.of()
+
     def fitted(self, model: Model, problem: Problems, budget: int, beside: int = 0) -> Method:
         """The largest of those methods whose every draft keeps to the budget, with what is spent `beside` it.
 
@@ -72,8 +99,7 @@ class Plan:
             RedraftError: none does.
         """
         low = self._least()
-        if (need := cost(self.of(low), model, problem) + beside) > budget:
-            raise RedraftError(f"a budget of {budget} NFE is too small for {self.name}, which takes {need} or more")
+        self._refuse(cost(self.of(low), model, problem) + beside, budget)
         high = low + 1
         while high < MOST and cost(self.of(high), model, problem) + beside <= budget:
             low, high = high, 2 * high
@@ -84,6 +110,11 @@ class Plan:
             else:
                 high = middle
         return self.of(low)
+
+    def _refuse(self, need: int, budget: int) -> None:
+        if need > budget:
+            name = self.asked or self.name
+            raise RedraftError(f"a budget of {budget} NFE is too small for {name}, which takes {need} or more")
 
     def _least(self) -> int:
         """The smallest size that there is."""
@@ -101,23 +132,26 @@ def plan(name: str, batch: int = 1, given: tuple[str, ...] = (), **settings: Any
     Raises:
         RedraftError: unknown names, what is no setting, or a value of another type.
     """
-    name = OTHER_NAMES.get(name, name)
+    asked, name = name, OTHER_NAMES.get(name, name)
     if name not in SIZES:
-        raise unknown("search", name, [*SIZES, *OTHER_NAMES])
-    known, types = [each.name for each in fields(METHODS[name])], get_type_hints(METHODS[name])
+        raise unknown("--method", asked, [*SIZES, *OTHER_NAMES])
+    types = get_type_hints(METHODS[name])
+    known = [each.name for each in fields(METHODS[name])]
     settings = {key: value for key, value in settings.items() if key in known}
     for text in given:
         key, _, value = text.partition("=")
+        if key in SAMPLERS and key in known:
+            raise RedraftError(f"{key!r} is none of --settings: it is made of --steps, --stochasticity and --path")
         if key not in known:
-            raise unknown(f"setting of {name}", key, known)
+            raise unknown(f"setting of {asked}", key, [each for each in known if each not in SAMPLERS])
         settings[key] = value_of(types[key], {key: _value(value, text)}, key)
-    return Plan(name, settings, batch)
+    return Plan(name, settings, batch, asked)
 
 
 def _value(value: str, text: str) -> Any:
     try:
         found = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RedraftError(f"{text!r} is not name=value with a number, a list, true, false or null") from error
     return tuple(found) if isinstance(found, list) else found
 
@@ -140,6 +174,23 @@ def cost(method: Method, model: Model, problem: Problems) -> int:
     for number in range(method.total() or 0):
         total += _nfe(method, model, replace(draft, number=number - 1))
     return int(total.max()) * int(getattr(model, "nfe_per_row", 1))
+
+
+def first_cost(method: Method, model: Model, problem: Problems) -> int:
+    """The most NFE that the first draft of one problem takes, guidance included."""
+    return int(_nfe(method, model, Draft(problem.state())).max()) * int(getattr(model, "nfe_per_row", 1))
+
+
+def baseline(method: Method, sampler: Any) -> Method:
+    """A plain sample: the search's own first candidate where that is a whole sample."""
+    if isinstance(method, redraft.ZeroOrder):
+        return replace(method, rounds=0)
+    return redraft.BestOfN(1, sampler=sampler)
+
+
+def takes_part(method: Method) -> bool:
+    """Whether the baseline is no candidate of the search, and so is compared with its answer in the end."""
+    return not isinstance(method, redraft.BestOfN | redraft.ZeroOrder)
 
 
 def _nfe(method: Method, model: Model, draft: Draft) -> Tensor:

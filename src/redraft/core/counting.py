@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.batched import Batched
+from redraft.core.distinct import prints
 from redraft.core.errors import RedraftError, said
 from redraft.core.ledger import Ledger
 from redraft.core.model import Model
@@ -19,12 +20,14 @@ from redraft.core.task import Problems
 class CountedModel:
     """A model whose every `predict` is charged to its rows' problems; all else is the model's own."""
 
-    def __init__(self, model: Model, ledger: Ledger, ids: Tensor | None = None) -> None:
+    def __init__(
+        self, model: Model, ledger: Ledger, ids: Tensor | None = None, verifier: CountedVerifier | None = None
+    ) -> None:
         """Count `model` into `ledger`; a model whose rows cost more than one evaluation says so in `nfe_per_row`.
 
-        Errors name a problem by its id if `ids` (P,) are given, by its number otherwise.
+        Errors name a problem by its id if `ids` (P,) are given, by its number otherwise. The `verifier` is the run's.
         """
-        self._model, self._ledger, self._ids = model, ledger, ids
+        self._model, self._ledger, self._ids, self._verifier = model, ledger, ids, verifier
 
     def __getattr__(self, name: str) -> Any:
         """Whatever the model has."""
@@ -58,6 +61,12 @@ class CountedModel:
     def spent(self, problem: Tensor) -> Tensor:
         """NFE (B,) so far of the problems (B,)."""
         return self._ledger.nfe[problem.cpu()]
+
+    def shown(self, problem: Tensor, number: int) -> Tensor:
+        """What the run's verifier says of that, see `CountedVerifier.shown`; 0 without one."""
+        if self._verifier is None:
+            return torch.zeros(len(problem), number, dtype=torch.int64)
+        return self._verifier.shown(problem, number)
 
     def _predict_distinct(self, state: State, cost: int) -> Prediction:
         own = torch.cat([state.problem[:, None].to(state.x), state.x], 1)  # rows of a problem share its condition
@@ -159,6 +168,7 @@ class CountedVerifier:
         """Count `verifier` into `ledger`."""
         self._verifier = verifier if isinstance(verifier, Batched) else Batched(verifier)
         self._problems, self._ledger = problems, ledger
+        self._last = dict[int, list[int]]()
 
     @property
     def blames(self) -> bool:
@@ -182,7 +192,20 @@ class CountedVerifier:
             RedraftError: the verifier failed; the sentence names the sample.
         """
         self._count(samples, problem)
-        return self._verifier(samples, self._problems[problem.cpu()])
+        scores = self._verifier(samples, self._problems[problem.cpu()])
+        self._last = {}
+        for number, one in zip(problem.tolist(), prints(samples).tolist(), strict=True):
+            self._last.setdefault(number, []).append(one)
+        return scores
+
+    def shown(self, problem: Tensor, number: int) -> Tensor:
+        """The `prints` (P, number) of the last samples of each `problem` (P,) in the last call, then forgotten.
+
+        0 where it had fewer, or where there was no call since this was last asked.
+        """
+        last, self._last = self._last, {}
+        rows = [last.get(each, [])[-number:] for each in problem.tolist()]
+        return torch.tensor([row if len(row) == number else [0] * number for row in rows], dtype=torch.int64)
 
     def blame(self, samples: Tensor, problem: Tensor) -> Tensor:
         """How much each region (B, R) is at fault, 0 or more; costs what scores do.

@@ -244,8 +244,8 @@ class _Session:
 
     def spend(self, store: Checkpoint | None, bar: Progress) -> None:
         """Make drafts until the method ends or no further one fits the budget."""
-        model = CountedModel(self.model, self.ledger, self.problems.ids)
         verifier = CountedVerifier(self.verifier, self.problems, self.ledger) if self.verifier else None
+        model = CountedModel(self.model, self.ledger, self.problems.ids, verifier)
         streams = Streams.root(self.seed, self.problems.ids.to(self.draft.state.x.device))
         fits = self._fits()
         if self.draft.number < 0 and not fits.all():

@@ -6,6 +6,8 @@
     parent      number of the candidate that it was made from, -1 if there is none
     round       the search's own count: candidates of a problem and round cost the same
     score       by the verifier; NaN where it was not asked
+    shown       stands for the sample that the verifier was shown, the last of several: equal for equal samples, see
+                `redraft.core.distinct.prints`; 0 where it was not asked about all of a round at once
     nfe         network evaluations since its parent, guidance included: all rows together are the ledger's NFE
     level       of noise, at which its own noise came in; 1 is its very beginning
     key0, key1  Philox key of that noise (see `redraft.core.streams`)
@@ -72,6 +74,7 @@ class Candidates:
                 "parent": torch.full_like(number, -1) if parent is None else parent.cpu(),
                 "round": torch.full_like(number, self.draft.number + 1 + len(self._rounds)),
                 "score": score,
+                "shown": self._shown(score.shape[1]),
                 "nfe": ((now - self._spent) / score.shape[1])[:, None].expand_as(score),
                 "key0": key[..., 0],
                 "key1": key[..., 1],
@@ -84,6 +87,12 @@ class Candidates:
     def table(self) -> dict[str, Tensor]:
         """The columns (P, K), over all rounds."""
         return {name: torch.cat([each[name] for each in self._rounds], 1) for name in self._rounds[0]}
+
+    def _shown(self, number: int) -> Tensor:
+        """What the verifier was shown (P, number) just now, 0 where nobody knows."""
+        problem = self.draft.state.problem
+        known = getattr(self.model, "shown", None)
+        return known(problem, number) if known else torch.zeros(len(problem), number, dtype=torch.int64)
 
     def _now(self) -> Tensor:
         """NFE (P,) so far, NaN where nobody counts."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +45,7 @@ class DigitsModel:
     offers = frozenset({"gradient", "guidance"})
     graph = None
     shows = "pictures"
+    dtype = torch.float32
 
     def __repr__(self) -> str:
         """Class, name and offers."""
@@ -78,6 +81,23 @@ class DigitsModel:
         if not isfinite(scale):
             raise RedraftError(f"scale is {scale}: it must be finite")
         return replace(self, name=f"{self.name} guided by {scale:g}", scale=scale)
+
+    @property
+    def example(self) -> dict[str, Tensor]:
+        """What the network is conditioned on, for one row."""
+        return {"label": torch.zeros(1, dtype=torch.int64)}
+
+    def condition(self, prompts: Sequence[Any]) -> dict[str, Tensor]:
+        """`label` (P,) of prompts that are digits.
+
+        Raises:
+            RedraftError: one is none.
+        """
+        classes = self.net.config["classes"]
+        for prompt in prompts:
+            if isinstance(prompt, bool) or not isinstance(prompt, int) or not 0 <= prompt < classes:
+                raise RedraftError(f"{self.name!r} draws the digits 0 to {classes - 1}, and {prompt!r} is none of them")
+        return {"label": torch.tensor(prompts)}
 
     def predict(self, state: State) -> Prediction:
         """The clean picture that the network expects, of each row.

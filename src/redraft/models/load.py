@@ -41,7 +41,7 @@ def load_model(name: Any, device: str | None = None, compile: bool = False, **op
     """
     if isinstance(name, str) and _is_added(name):
         return _added(name, device, compile, options)
-    _check_call(options)
+    check_call(options)
     if not isinstance(name, str | Path):
         if isinstance(name, type) or not callable(name):
             raise RedraftError(f"{shown(name)} is no model: {ASKED}")
@@ -116,7 +116,7 @@ def _known(name: str) -> None:
         raise RedraftError(f"{error}; a hub id has the form owner/name") from error
 
 
-def _check_call(options: dict[str, Any]) -> None:
+def check_call(options: dict[str, Any]) -> None:
     """Refuse arguments of a pipeline's call that it would put others in place of, without a word.
 
     Raises:

@@ -186,6 +186,10 @@ class PipelineModel:
         _check_like(made, self.example, self.name)
         return made
 
+    def cut(self, text: str) -> list[probe.Cut]:
+        """Where the pipeline cuts a prompt off, as it is longer than a tokenizer takes."""
+        return probe.cuts(self.pipeline, text)
+
     def drop_encoders(self) -> None:
         """Remove the text encoders from the pipeline for good, when all prompts are encoded; embeddings still work."""
         self.pipeline.register_modules(**dict.fromkeys(probe.encoders(self.pipeline)))

@@ -14,6 +14,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -187,6 +188,36 @@ def parameters(pipeline: Any) -> list[str]:
 @functools.cache
 def _parameters(function: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(function).parameters)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A prompt that is longer than a tokenizer of a pipeline takes.
+
+    Attributes:
+        tokenizer: name of its class.
+        tokens: of the prompt.
+        most: that it takes.
+    """
+
+    tokenizer: str
+    tokens: int
+    most: int
+
+
+def cuts(pipeline: Any, text: str) -> list[Cut]:
+    """Where a pipeline cuts a prompt off; of tokenizers without a length of their own the call's default is taken."""
+    found = []
+    most = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
+    for name, tokenizer in vars(pipeline).items():
+        if not name.startswith("tokenizer") or not callable(tokenizer):
+            continue
+        takes = int(tokenizer.model_max_length)
+        if most is not None and isinstance(most.default, int) and "CLIP" not in type(tokenizer).__name__:
+            takes = min(takes, most.default)
+        tokens = len(tokenizer(text, truncation=False, verbose=False).input_ids)
+        found += [Cut(type(tokenizer).__name__, tokens, takes)] if tokens > takes else []
+    return found
 
 
 @contextmanager

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from html import escape
 from math import ceil, isfinite
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -19,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from redraft.core.errors import require
-from redraft.core.trace import Trace
 from redraft.report.chart import STYLE as CHART_STYLE
 from redraft.report.chart import Line, chart
+from redraft.report.found import NFE, WHICH, Found
 from redraft.report.page import STYLE
 from redraft.report.pictures import Pixels, png
 from redraft.report.statistics import FEWEST, mean_interval
@@ -30,7 +26,6 @@ Rows = list[list[str]]
 
 SIDE, COLUMNS, MOST, LINE = 128, 8, 64, 14  # of a sheet: pixels of a cell, cells in a row and in all, pixels of a label
 PICTURE = "img.picture { display: block; width: 100%; border-radius: 3px; } summary { margin: .6rem 0; }"
-WIDE = 360  # pixels of a picture in the page
 SHEETS = 8  # prompts whose sheet is in the page
 FRAMES = 4  # of a video
 
@@ -77,60 +72,7 @@ def _fitted(pil: Any, image: Any) -> Any:
     return image.resize(size, pil.Resampling.NEAREST if scale > 1 else pil.Resampling.LANCZOS)
 
 
-def _inline(path: Path, wide: int = WIDE) -> str:
-    """A picture file, shrunk, as an address that holds it."""
-    return _encoded(path, wide, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _encoded(path: Path, wide: int, changed: int) -> str:
-    pil = require("PIL.Image", "plot")
-    with pil.open(path) as image:
-        image = image.convert("RGB")
-        image.thumbnail((wide, wide))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-# --- What was found -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is in the folder of a prompt.
-
-    Attributes:
-        folder: where its files are.
-        prompt: the text.
-        category: of the prompt, or "".
-        images: of each, `baseline` and `winner`, scores by verifier, and what the search cost.
-        interrupted: the search of this prompt has not ended.
-    """
-
-    folder: Path
-    prompt: str
-    category: str
-    images: list[dict[str, Any]]
-    interrupted: bool
-
-    @classmethod
-    def read(cls, folder: Path) -> Found | None:
-        """What is there, if a search has come so far."""
-        path = folder / "summary.json"
-        if not path.exists():
-            return None
-        about = json.loads(path.read_text(encoding="utf-8"))
-        category = about["facts"].get("category", "")
-        return cls(folder, about["prompt"], category, about["images"], about["interrupted"])
-
-    def mean(self, which: str, verifier: str) -> float:
-        """Of all images: `which` is 'baseline' or 'winner'."""
-        return fmean(image[which][verifier] for image in self.images)
-
-    def gain(self, verifier: str) -> float:
-        """The winners' mean less the baselines'."""
-        return self.mean("winner", verifier) - self.mean("baseline", verifier)
+# --- The page -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -234,27 +176,32 @@ class Gallery:
 
     def _pair(self, found: Found, number: int) -> str:
         image = found.images[number]
-        files = (found.folder / f"{which}-{number}.png" for which in WHICH)
         pictures = "".join(
-            f'<img class="picture" src="{_inline(file)}" alt="{which}">'
-            for file, which in zip(files, WHICH, strict=True)
+            f'<img class="picture" src="{found.picture(which, number)}" alt="{which}: {called(image, which)}">'
+            for which in WHICH
         )
         scores = "; ".join(
             f"{escape(name)} {image['baseline'][name]:.4g} → {image['winner'][name]:.4g}" for name in self.roles
         )
-        return f'<figure><div class="pair">{pictures}</div><figcaption>{scores}</figcaption></figure>'
+        names = " → ".join(called(image, which) for which in WHICH)
+        return f'<figure><div class="pair">{pictures}</div><figcaption>{names}: {scores}</figcaption></figure>'
 
     @staticmethod
     def _sheets(found: Found) -> list[str]:
-        files = [found.folder / f"candidates-{number}.png" for number in range(len(found.images))]
         pictures = [
-            f'<img class="picture" src="{_inline(f, COLUMNS * SIDE)}" alt="candidates">' for f in files if f.exists()
+            f'<img class="picture" src="{found.sheet(number)}" alt="candidates: {escape(", ".join(image["sheet"]))}">'
+            for number, image in enumerate(found.images)
+            if image["sheet"]
         ]
         return ["<details><summary>What the guide was shown</summary>", *pictures, "</details>"] if pictures else []
 
 
-WHICH = ("baseline", "winner")
-NFE = ("nfe", "baseline_nfe")
+def called(image: dict[str, Any], which: str) -> str:
+    """The baseline or the winner of an image by its number among the candidates, if it has one."""
+    number = image["baseline_candidate" if which == "baseline" or image["baseline_won"] else "candidate"]
+    if number is not None:
+        return f"candidate {number}"
+    return "plain sample" if which == "baseline" or image["baseline_won"] else "best found"
 
 
 def _count(number: int, what: str) -> str:
@@ -283,7 +230,7 @@ def _row(kind: str, cells: list[str]) -> str:
 
 def curve_of(found: list[Found], verifier: str) -> list[tuple[float, float]]:
     """Mean score of the best so far by mean NFE, from the baseline on, over the drafts that all prompts have."""
-    traces = [Trace.load(each.folder / "trace.parquet") for each in found]
+    traces = [each.trace([verifier]) for each in found]
     base = fmean(image["baseline_nfe"] for each in found for image in each.images)
     points = [(base, fmean(each.mean("baseline", verifier) for each in found))]
     nfe, scores = ([trace.by_draft(name) for trace in traces] for name in ("nfe", verifier))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError, shown, unknown
 from redraft.core.task import Problems
 from redraft.tasks.prompts import prompts
 
@@ -64,7 +65,7 @@ def load_prompts(path: str | Path, kind: str | None = None) -> PromptSet:
         RedraftError: unknown kind, a file that is missing, is not of its kind, or holds no prompts.
     """
     path = Path(path)
-    kind = kind or ("t2i-compbench" if path.is_dir() else ENDINGS.get(path.suffix.lower(), "text"))
+    kind = kind or ("t2i-compbench" if os.path.isdir(path) else ENDINGS.get(path.suffix.lower(), "text"))
     if kind not in KINDS:
         raise unknown("set of prompts", kind, KINDS)
     try:
@@ -73,6 +74,8 @@ def load_prompts(path: str | Path, kind: str | None = None) -> PromptSet:
         raise RedraftError(f"{path} cannot be read: {error.strerror}{WHERE.get(kind, '')}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise RedraftError(f"{path} is not a text file in UTF-8: {error}") from error
+    if wrong := next((text for entry in found for text in entry.values() if not is_text(text)), None):
+        raise RedraftError(f"{path} is not a text file in UTF-8: it holds {shown(wrong[:80])}")
     if not found:
         raise RedraftError(f"there are no prompts in {path}{WHERE.get(kind, '')}")
     first: dict[tuple[str, str], Entry] = {}
@@ -82,6 +85,11 @@ def load_prompts(path: str | Path, kind: str | None = None) -> PromptSet:
     names = {name for entry in different for name in entry} - {"prompt"}
     facts = {name: [entry.get(name, "") for entry in different] for name in sorted(names)}
     return PromptSet(kind, [entry["prompt"] for entry in different], facts, len(found) - len(different))
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written down in UTF-8, which half a character cannot, and holds no zero byte."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _lines(path: Path) -> list[str]:
@@ -96,7 +104,7 @@ def _json(path: Path) -> Iterator[Entry]:
     for number, line in enumerate(_lines(path), 1):
         try:
             entry: Any = json.loads(line) if line else {"prompt": ""}
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
         if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
             raise RedraftError(f'line {number} of {path} is not of the form {{"prompt": "..."}}')

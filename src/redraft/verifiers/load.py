@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from redraft.core.errors import RedraftError, check_settings, missing_settings
+from redraft.core.errors import RedraftError, check_settings
 from redraft.core.model import Model
 from redraft.core.registry import VERIFIERS
 from redraft.core.task import Task
@@ -25,3 +25,21 @@ def load_verifier(name: str, /, task: Task | None = None, model: Model | None = 
     if missing := missing_settings(make, given):
         raise RedraftError(f"verifier {name!r} needs {', '.join(missing)}: make it in Python, from redraft.verifiers")
     return make(**given)
+
+
+def asks(name: str, key: str) -> bool:
+    """Whether the verifier of that name takes `key`, such as the model as its `denoiser`.
+
+    Raises:
+        RedraftError: there is none of that name.
+    """
+    return key in inspect.signature(VERIFIERS[name]).parameters
+
+
+def needed(name: str) -> list[str]:
+    """What the verifier of that name cannot do without.
+
+    Raises:
+        RedraftError: there is none of that name.
+    """
+    return missing_settings(VERIFIERS[name], ())
