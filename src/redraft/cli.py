@@ -14,6 +14,7 @@ from typing import Annotated, Any, Union
 
 from redraft.core.errors import RedraftError
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS, Registry
+from redraft.core.signals import ending
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,17 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line, `sys.argv` if none is given; the exit code.
 
     0 when all went well, 1 when a cell failed, 2 after what the user can mend (one sentence on stderr), 130 after
-    Ctrl-C.
+    Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which are taken as Ctrl-C.
     """
+    with ending() as came:
+        code = _code(sys.argv[1:] if argv is None else argv)
+    return 128 + came[0] if came and code == 130 else code
+
+
+def _code(argv: list[str]) -> int:
+    """The exit code of a command line, 130 if it was interrupted."""
     try:
-        command = _parsed(COMMANDS, sys.argv[1:] if argv is None else argv, "redraft")
+        command = _parsed(COMMANDS, argv, "redraft")
         outcome = command.run()
     except RedraftError as error:
         print(f"redraft: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ import redraft
 from redraft import IPR, BestOfN, Budget, Disagreement, Parallel, RedraftError, Sequential, preset
 from redraft.core import checkpoint as module
 from redraft.core.checkpoint import Checkpoint
+from redraft.core.sealed import seal, unseal
 from redraft.models.critic import HeadCritic
 from redraft.tasks.markov import Markov
 from redraft.verifiers import Batched, WeightedSum
@@ -167,7 +168,7 @@ def test_two_metrics_may_be_one_tensor(tmp_path):
 def test_writes_are_not_more_often_than_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (1000.0,))
     writes = []
-    monkeypatch.setattr(module, "save_file", lambda *given: writes.append(1) or save_file(*given))
+    monkeypatch.setattr(module, "seal", lambda *given: writes.append(1) or seal(*given))
     redraft.run(method(), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
     assert len(writes) == 2  # after the first draft and at the end
 
@@ -213,7 +214,7 @@ def test_a_run_that_was_ended_by_on_draft_is_ended_when_it_goes_on(tmp_path):
 def test_the_fingerprint_is_readable(tmp_path):
     store = Checkpoint(tmp_path, {"b": 1, "a": [2]})
     assert json.loads(store.fingerprint) == {"a": [2], "b": 1}
-    assert store.load() is None
+    assert store.load(toy_problems(GIVEN).state(), toy_problems(GIVEN).ids) is None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,13 @@ class Trace(Mapping[str, Tensor]):
             parts.append(columns[name].cpu() if name in columns else torch.full((rows,), torch.nan))
         self._rows += rows
 
+    def with_rows(self, **columns: Tensor) -> Trace:
+        """A trace with these rows as well; this one stays as it is."""
+        found = Trace()
+        found._parts, found._rows = {name: [*parts] for name, parts in self._parts.items()}, self._rows
+        found.append(**columns)
+        return found
+
     def __len__(self) -> int:
         """How many rows there are."""
         return self._rows
