@@ -16,7 +16,7 @@ from torch import Tensor
 
 from redraft.core.errors import RedraftError, said
 from redraft.core.files import prepare
-from redraft.core.ledger import KINDS, Ledger
+from redraft.core.ledger import Ledger, are_accounts
 from redraft.core.sealed import seal, unseal
 from redraft.core.state import Draft, State
 from redraft.core.trace import OWN, Trace
@@ -130,8 +130,8 @@ def _finished(tensors: dict[str, Tensor], about: dict[str, str], state: State, i
         "rows": not _distinct(rows, len(ids)),
         "final": (final.shape, final.dtype) != (state.x.shape, state.x.dtype) or not final.isfinite().all(),
         "carry": any(value.shape[:1] != rows.shape for value in groups["carry"].values()),
-        "spent": not _accounts(groups["spent"], len(ids)),
-        "saved": not _accounts(groups["saved"], len(ids)),
+        "spent": not are_accounts(groups["spent"], len(ids)),
+        "saved": not are_accounts(groups["saved"], len(ids)),
         "candidates": not _columns(groups["candidates"]),
     }
     _raise_for(wrong)
@@ -152,12 +152,7 @@ def _raise_for(wrong: dict[str, bool]) -> None:
 def _distinct(rows: Tensor, problems: int) -> bool:
     """Whether these are numbers of different problems."""
     whole = rows.dtype == torch.int64 and rows.ndim == 1 and len(rows) > 0
-    return whole and bool((rows >= 0).all() and (rows < problems).all()) and len(rows.unique()) == len(rows)
-
-
-def _accounts(held: dict[str, Tensor], problems: int) -> bool:
-    known = set(held) == set(KINDS)
-    return known and all(v.dtype == torch.int64 and v.shape == (problems,) and (v >= 0).all() for v in held.values())
+    return whole and bool((rows >= 0).all() and (rows < problems).all()) and len(set(rows.tolist())) == len(rows)
 
 
 def _columns(held: dict[str, Tensor]) -> bool:

@@ -47,7 +47,7 @@ def prepare(folder: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` in the end: a kill leaves the whole of it or what was there before.
+    """A file to write that takes the place of `path` in the end: a kill leaves the whole of it or what was there.
 
     Raises:
         OSError: it cannot be written.

@@ -72,8 +72,8 @@ def run(
         VerifierError: the verifier failed on a sample.
         RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ...
 
-    Whatever a method, a model, a verifier, `evaluate` or `on_draft` raises has an attribute `result`, the drafts that
-    were finished, if one was; that of a RedraftError is None otherwise.
+    Whatever a method, a model, a verifier, `evaluate` or `on_draft` raises has an attribute `result`: all that was
+    finished before, or None. A draft counts when all of it is recorded.
     """
     _check_arguments(method, model, problems, verifier, budget, seed, start)
     _check(model, problems, start)

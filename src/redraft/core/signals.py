@@ -1,4 +1,4 @@
-"""The signals that ask a program to end: SIGTERM, which clusters send, and SIGHUP, of a terminal that closes, as Ctrl-C."""
+"""SIGTERM, which clusters send, and SIGHUP, of a terminal that closes, taken as Ctrl-C; and interrupts held back."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def held(worth: Callable[[], bool]) -> Iterator[list[int]]:
     """Hold back what would interrupt, Ctrl-C and under `ending` its like, until what is under way is saved.
 
     The first that comes while there is something `worth` saving only goes to the list that is yielded, and whoever
-    holds raises KeyboardInterrupt when it is saved; the next interrupts at once. Where Ctrl-C is ignored or another's to
-    handle, and outside the main thread, it stays so.
+    holds raises KeyboardInterrupt when it is saved; the next interrupts at once. Where Ctrl-C is ignored or another's
+    to handle, and outside the main thread, it stays so.
     """
     asked: list[int] = []
     before = {number: signal.getsignal(number) for number in _interrupting()}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+
+from redraft.core.files import regular
 
 OWN = ("problem", "draft", "nfe", "critic", "verifier_calls", "seconds")  # columns that a run writes
 
@@ -73,18 +75,18 @@ class Trace(Mapping[str, Tensor]):
 
         return pa.table({name: self[name].numpy() for name in self})
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | BinaryIO) -> None:
         """Write a Parquet file."""
         import pyarrow.parquet as pq
 
         pq.write_table(self.table(), path)
 
     @classmethod
-    def load(cls, path: Path) -> Trace:
+    def load(cls, path: Path | BinaryIO) -> Trace:
         """Read a Parquet file."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(path)
+        table = pq.read_table(regular(path) if isinstance(path, Path) else path)
         return cls({name: torch.tensor(table[name].to_numpy()) for name in table.column_names})
 
 

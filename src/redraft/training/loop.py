@@ -206,7 +206,12 @@ def _save(
 
 
 def _resume(
-    net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], path: Path | None, told: str, most: int
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    path: Path | None,
+    told: str,
+    most: int,
 ) -> int:
     """Load a checkpoint if there is one; the step to go on with, `most` after the last."""
     if path is None or not path.exists():
