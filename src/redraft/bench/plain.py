@@ -8,6 +8,7 @@ from typing import Any
 
 from redraft.core.build import Map, plain
 from redraft.core.errors import RedraftError, require
+from redraft.core.files import regular
 
 
 def read(path: Path) -> Map:
@@ -20,7 +21,7 @@ def read(path: Path) -> Map:
     """
     yaml = require("yaml", "bench")
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(regular(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         found = _plain(node, path.name)
     except (OSError, UnicodeDecodeError) as error:
         raise RedraftError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
