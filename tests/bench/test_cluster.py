@@ -62,7 +62,7 @@ def test_a_local_cluster_ends_with_its_driver_though_that_is_killed():
         folder = driver.stdout.readline().strip()
         assert len(users(folder)) > 3
         driver.kill()
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while Path(folder).exists() and time.monotonic() < until:
         time.sleep(0.1)
     assert not users(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.core.build import Map, plain
-from redraft.core.errors import RedraftError, require
+from redraft.core.errors import RedraftError, require, said
 from redraft.core.files import regular
 
 
@@ -30,7 +30,7 @@ def read(path: Path) -> Map:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path.name}:{mark.line + 1}" if mark else path.name
-        raise RedraftError(f"{place}: this is no YAML: {getattr(error, 'problem', None) or error}") from error
+        raise RedraftError(f"{place}: this is no YAML: {getattr(error, 'problem', None) or said(error)}") from error
     if not isinstance(found, Map):
         raise RedraftError(f"{path.name}: an experiment is a mapping of keys to values")
     return found
