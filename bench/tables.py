@@ -279,6 +279,16 @@ def engine_speed() -> str:
     return f"{markdown(rows)}\n\nTwo single-threaded workers finish {ratio:.2f} times the cells of one."
 
 
+def faults() -> str:
+    """Faults that were injected, and what came of them."""
+    rows = [("`python bench/faults.py`", "fault", "injected", "what came of them")]
+    for kind, done in measured("faults").items():
+        for name, outcomes in done.items():
+            came = ", ".join(f"{count} {what}" for what, count in outcomes.items() if what != "injected")
+            rows.append((f"`{kind}`", name, str(outcomes["injected"]), came))
+    return markdown(rows) if len(rows) > 1 else UNMEASURED
+
+
 TABLES = (
     {
         "kinds": kinds,
@@ -293,6 +303,7 @@ TABLES = (
         "reward_speed": reward_speed,
         "pipeline_speed": pipeline_speed,
         "engine_speed": engine_speed,
+        "faults": faults,
     }
     | search_tables.TABLES
     | experiment_tables.TABLES

@@ -26,9 +26,9 @@ def main(folder):
     Checkpoint.__init__.__defaults__ = (0.0,)  # write after every draft
     save = Checkpoint.save
 
-    def told(self, session):
-        save(self, session)
-        print(session.draft.number, flush=True)
+    def told(self, finished):
+        save(self, finished)
+        print(finished.draft.number, flush=True)
 
     Checkpoint.save = told
     redraft.run(METHOD, Toy(pause=0.02), checkpoint=folder, **arguments())

@@ -151,6 +151,47 @@ def test_ctrl_c_returns_what_there_is(drafts):
     assert int(result.trace["draft"].max()) == drafts
 
 
+@pytest.mark.parametrize("place", ["evaluate", "on_draft"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, RedraftError])
+def test_a_draft_counts_when_all_of_it_is_recorded(tmp_path, place, error):
+    """Whatever ends a run, samples, trace, candidates and checkpoint are of the same drafts."""
+    how, calls = BestOfN(4, sampler=Parallel(2)), []
+
+    def fails(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise error("halfway")
+        return {} if place == "evaluate" else None
+
+    def run(**more):
+        return redraft.run(how, Toy(), toy_problems([0, 2]), verifier=lambda x, _: x.flatten(1).sum(1), **more)
+
+    if error is KeyboardInterrupt:
+        found = run(checkpoint=tmp_path, **{place: fails})
+        assert found.interrupted
+    else:
+        with pytest.raises(error, match="halfway") as caught:
+            run(checkpoint=tmp_path, **{place: fails})
+        found = caught.value.result
+    drafts = 2 if place == "evaluate" else 3
+    assert found.trace["draft"].unique().tolist() == [*range(drafts)]
+    assert found.candidates["draft"].unique().tolist() == [*range(drafts)]
+    part = run(on_draft=lambda samples, trace: int(trace["draft"].max()) == drafts - 1)
+    assert torch.equal(found.samples, part.samples)
+    assert found.candidates == part.candidates
+    whole, rest = run(), run(checkpoint=tmp_path, **{place: lambda *given: {} if place == "evaluate" else None})
+    assert torch.equal(rest.samples, whole.samples)
+    assert rest.trace == whole.trace
+    assert rest.candidates == whole.candidates
+    assert rest.ledger.totals() == whole.ledger.totals()
+
+
+def test_an_error_before_the_first_draft_brings_none():
+    with pytest.raises(ZeroDivisionError) as caught:
+        go(evaluate=lambda samples, problems: 1 / 0)
+    assert caught.value.result is None
+
+
 def test_ctrl_c_before_the_first_draft_is_ctrl_c():
     class Stopped(Toy):
         def predict(self, state):

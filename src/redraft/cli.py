@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union
 from redraft import __version__
 from redraft.core.errors import RedraftError, said, unknown
 from redraft.core.registry import METHODS, MODELS, SAMPLERS, TASKS, VERIFIERS, Registry
+from redraft.core.signals import ending
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line, `sys.argv` if none is given; the exit code.
 
     0 when all went well, 1 when a cell failed, 2 after what the user can mend (one sentence on stderr), 130 after
-    Ctrl-C.
+    Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which are taken as Ctrl-C.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    with ending() as came:
+        code = _code(sys.argv[1:] if argv is None else argv)
+    return 128 + came[0] if came and code == 130 else code
+
+
+def _code(argv: list[str]) -> int:
+    """The exit code of a command line, 130 if it was interrupted."""
     usual, warnings.formatwarning = warnings.formatwarning, _as_sentence
     try:
         if argv == ["--version"]:

@@ -1,10 +1,16 @@
 """A real Ray cluster of two nodes on this machine: the same bytes as here, though a worker is killed half-way."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from grids import DeadlyExecutor, contents, network, ran, small
 
 from redraft.bench.cluster import Cluster
 from redraft.bench.experiment import cells
+from redraft.bench.guard import users
 from redraft.core.errors import RedraftError
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'redraft[ray]'")
@@ -39,6 +45,28 @@ def test_two_nodes_give_the_same_bytes_though_a_worker_dies(address, tmp_path):
     assert str(now) == "8 of 8 cells done, 0 failed, 0 to do"
     assert contents(store) == contents(ran(grid, tmp_path / "local")[0])
     assert not ray.is_initialized()
+
+
+DRIVER = """\
+import time, ray
+from redraft.bench.cluster import Cluster
+with Cluster("local")._connected(ray) as folder:
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_local_cluster_ends_with_its_driver_though_that_is_killed():
+    command = [sys.executable, "-W", "ignore", "-c", DRIVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        folder = driver.stdout.readline().strip()
+        assert len(users(folder)) > 3
+        driver.kill()
+    until = time.monotonic() + 60
+    while Path(folder).exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not users(folder)
+    assert not Path(folder).exists()
 
 
 def test_an_address_that_does_not_answer_is_said_at_once():

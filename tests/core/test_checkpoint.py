@@ -1,6 +1,8 @@
 """Checkpoints: whole or refused."""
 
 import json
+import os
+import random
 import threading
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,6 +10,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from harm import flipped
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toys import Toy, toy_problems
 
@@ -15,6 +19,7 @@ import redraft
 from redraft import IPR, BestOfN, Budget, Disagreement, Parallel, RedraftError, Sequential, preset
 from redraft.core import checkpoint as module
 from redraft.core.checkpoint import Checkpoint
+from redraft.core.sealed import seal, unseal
 from redraft.models.critic import HeadCritic
 from redraft.tasks.markov import Markov
 from redraft.verifiers import Batched, WeightedSum
@@ -124,13 +129,113 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path, harm):
         rerun(tmp_path)
 
 
+def test_no_flipped_bit_changes_a_run_silently(tmp_path):
+    begun(tmp_path)
+    path = tmp_path / "run.safetensors"
+    whole, draw = path.read_bytes(), random.Random(0)
+    for place in (draw.randrange(8 * len(whole)) for _ in range(60)):
+        path.write_bytes(flipped(whole, place))
+        with pytest.raises(RedraftError, match="is damaged; delete it to start over"):
+            rerun(tmp_path)
+
+
+def first(**forged):
+    return lambda tensors: tensors | {name: change(tensors[name]) for name, change in forged.items()}
+
+
+FORGED = {
+    "rows repeated": first(rows=lambda v: v[[0, 0, 1]]),
+    "rows missing": first(rows=lambda v: v[:2]),
+    "rows beyond": first(rows=lambda v: v + 1),
+    "rows negative": first(rows=lambda v: v - 1),
+    "rows of no numbers": first(rows=lambda v: v.double()),
+    "final nan": first(final=lambda v: v.index_fill(0, torch.tensor([1]), torch.nan)),
+    "final of fewer": first(final=lambda v: v[:2]),
+    "final of another type": first(final=lambda v: v.double()),
+    "spent negative": first(**{"spent.denoiser": lambda v: -v}),
+    "spent of fewer": first(**{"spent.denoiser": lambda v: v[:2]}),
+    "no spent": lambda tensors: {k: v for k, v in tensors.items() if not k.startswith("spent")},
+    "no trace": lambda tensors: {k: v for k, v in tensors.items() if not k.startswith("trace")},
+    "a trace of fewer": lambda tensors: {k: v[:-1] if k.startswith("trace") else v for k, v in tensors.items()},
+    "a column of fewer": first(**{"trace.nfe": lambda v: v[:-1]}),
+    "a count negative": first(**{"trace.nfe": lambda v: -v}),
+    "a draft beyond": first(**{"trace.draft": lambda v: v + 1}),
+    "another problem": first(**{"trace.problem": lambda v: v + 1}),
+    "a carry of fewer": lambda tensors: {k: v[:2] if k.startswith("carry") else v for k, v in tensors.items()},
+    "an unknown group": lambda tensors: tensors | {"other.a": torch.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_tensors_that_cannot_be_of_the_run_are_refused_though_their_checksum_fits(tmp_path, forged):
+    how = method(keep=Disagreement())
+    begun(tmp_path, method=how)
+    path = tmp_path / "run.safetensors"
+    tensors, about = unseal(path)
+    assert any(name.startswith("carry") for name in tensors)
+    seal(path, FORGED[forged](tensors), about)
+    with pytest.raises(RedraftError, match="is damaged; delete it to start over"):
+        redraft.run(how, Toy(), toy_problems(GIVEN), seed=2, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("number", text) for text in ("-1", "1.5", "true", "[]", "9")),
+        *(("seconds", t) for t in ("-1.0", "NaN", "[]")),
+    ],
+)
+def test_numbers_that_cannot_be_of_the_run_are_refused_though_their_checksum_fits(tmp_path, name, number):
+    begun(tmp_path)
+    tensors, about = unseal(tmp_path / "run.safetensors")
+    seal(tmp_path / "run.safetensors", tensors, about | {name: number})
+    with pytest.raises(RedraftError, match="is damaged; delete it to start over"):
+        rerun(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: {k: v for k, v in tensors.items() if not k.startswith("carry")},
+        lambda tensors: tensors | {"carry.x": tensors["rows"].clone()},
+        first(final=lambda v: v + 1e-3),
+    ],
+    ids=["no carry", "another carry", "other samples"],
+)
+def test_tensors_of_another_checksum_are_refused(tmp_path, change):
+    how = method(keep=Disagreement())
+    begun(tmp_path, method=how)
+    path = tmp_path / "run.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    save_file(change(load_file(path)), path, about)
+    with pytest.raises(RedraftError, match="delete it to start over: its checksum does not fit what it holds"):
+        redraft.run(how, Toy(), toy_problems(GIVEN), seed=2, checkpoint=tmp_path)
+
+
+def test_a_checkpoint_without_a_checksum_is_refused(tmp_path):
+    begun(tmp_path)
+    path = tmp_path / "run.safetensors"
+    tensors, about = unseal(path)
+    save_file(tensors, path, about)
+    with pytest.raises(RedraftError, match="delete it to start over: it has no checksum, as those of an older version"):
+        rerun(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "folder", "device"]
+)
+def test_a_pipe_a_folder_or_a_device_in_its_place_is_one_sentence(tmp_path, make):
+    make(tmp_path / "run.safetensors")
+    with pytest.raises(RedraftError, match="run.safetensors is damaged; delete it"):
+        rerun(tmp_path)
+
+
 @pytest.mark.parametrize("about", [None, {"fingerprint": "ours"}, {"other": "x"}])
 def test_another_safetensors_in_its_place_is_one_sentence(tmp_path, about):
     begun(tmp_path)
     path = tmp_path / "run.safetensors"
     if about and "fingerprint" in about:
-        from safetensors import safe_open
-
         with safe_open(path, "pt") as file:
             about = {"fingerprint": file.metadata()["fingerprint"]}
     save_file({"weight": torch.zeros(3)}, path, about)
@@ -167,7 +272,7 @@ def test_two_metrics_may_be_one_tensor(tmp_path):
 def test_writes_are_not_more_often_than_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (1000.0,))
     writes = []
-    monkeypatch.setattr(module, "save_file", lambda *given: writes.append(1) or save_file(*given))
+    monkeypatch.setattr(module, "seal", lambda *given: writes.append(1) or seal(*given))
     redraft.run(method(), Toy(), toy_problems(GIVEN), checkpoint=tmp_path)
     assert len(writes) == 2  # after the first draft and at the end
 
@@ -213,7 +318,7 @@ def test_a_run_that_was_ended_by_on_draft_is_ended_when_it_goes_on(tmp_path):
 def test_the_fingerprint_is_readable(tmp_path):
     store = Checkpoint(tmp_path, {"b": 1, "a": [2]})
     assert json.loads(store.fingerprint) == {"a": [2], "b": 1}
-    assert store.load() is None
+    assert store.load(toy_problems(GIVEN).state(), toy_problems(GIVEN).ids) is None
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,22 @@
 
 import io
 import json
+import os
+import random
 import re
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from harm import flipped
 from toys import Toy, toy_problems
 
 import redraft
-from redraft import IPR, MODELS, TASKS, Budget, RedraftError, Result, Sequential
+from redraft import IPR, MODELS, TASKS, BestOfN, Budget, Parallel, RedraftError, Result, Sequential
+from redraft.core import manifest
 from redraft.core.pictures import drawn, png, shrunk, tiled
 from redraft.core.result import texts_of
 
@@ -53,6 +59,118 @@ def test_the_settings_say_what_was_run(result):
 def test_a_file_that_is_missing_or_damaged_is_one_sentence(result, tmp_path, name, harm):
     result.save(tmp_path)
     (tmp_path / name).unlink() if harm == "missing" else (tmp_path / name).write_bytes(b"{broken")
+    with pytest.raises(RedraftError, match="does not hold a complete result"):
+        Result.load(tmp_path)
+
+
+@pytest.fixture
+def other():
+    """Of another seed, with candidates."""
+    how = BestOfN(2, sampler=Parallel(2))
+    return redraft.run(how, Toy(), toy_problems([0, 2, 3]), verifier=lambda x, _: x.flatten(1).sum(1), seed=5)
+
+
+def test_a_save_leaves_nothing_of_the_result_before(result, other, tmp_path):
+    (tmp_path / "notes.txt").write_text("the user's")
+    other.save(tmp_path)
+    assert len(Result.load(tmp_path).candidates)
+    result.save(tmp_path)
+    assert not len(Result.load(tmp_path).candidates)
+    left = {"notes.txt", "result.json", "samples.safetensors", "trace.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+class Killed(BaseException):
+    """As by a kill: nothing that comes after it is done."""
+
+
+def killed_at(moment, patch):
+    """Die before the change to the folder with this number, and before all that would clean up."""
+    left = iter(range(moment))
+
+    def or_die(works):
+        def act(*given, **more):
+            if next(left, None) is None:
+                raise Killed
+            return works(*given, **more)
+
+        return act
+
+    for module, name in ((manifest.os, "replace"), (Path, "write_bytes"), (Path, "unlink")):
+        patch.setattr(module, name, or_die(getattr(module, name)))
+
+
+@pytest.mark.parametrize("over", [True, False], ids=["over another", "into a new folder"])
+def test_a_save_that_is_killed_at_any_moment_leaves_the_old_result_or_the_new_one(
+    result, other, tmp_path, monkeypatch, over
+):
+    for moment in range(7 if over else 6):
+        folder = tmp_path / str(moment)
+        if over:
+            other.save(folder)
+        with monkeypatch.context() as patch:
+            killed_at(moment, patch)
+            with pytest.raises(Killed):
+                result.save(folder)
+        if moment < 4 and not over:  # before the manifest
+            with pytest.raises(RedraftError, match=r"result\.json"):
+                Result.load(folder)
+            continue
+        found = Result.load(folder)
+        whole = other if moment < 4 else result
+        assert found.trace == whole.trace
+        assert torch.equal(found.samples, whole.samples)
+        assert found.candidates == whole.candidates
+        other.save(folder)
+        assert torch.equal(Result.load(folder).samples, other.samples)
+        assert Result.load(folder).trace == other.trace
+
+
+@pytest.mark.parametrize("name", ["samples.safetensors", "trace.parquet", "candidates.parquet", "result.json"])
+def test_no_flipped_bit_changes_a_result_silently(other, tmp_path, name):
+    other.save(tmp_path)
+    whole, draw = (tmp_path / name).read_bytes(), random.Random(name)
+    for place in (draw.randrange(8 * len(whole)) for _ in range(25)):
+        (tmp_path / name).write_bytes(flipped(whole, place))
+        with pytest.raises(RedraftError, match="does not hold a complete result"):
+            Result.load(tmp_path)
+
+
+def test_a_file_of_another_result_and_a_result_without_checksums_are_refused(result, other, tmp_path):
+    result.save(tmp_path / "one")
+    other.save(tmp_path / "other")
+    (tmp_path / "one" / "trace.parquet").write_bytes((tmp_path / "other" / "trace.parquet").read_bytes())
+    with pytest.raises(RedraftError, match=r"trace.parquet is damaged, or of another save"):
+        Result.load(tmp_path / "one")
+    about = json.loads((tmp_path / "other" / "result.json").read_text())
+    del about["files"], about["checksum"]
+    (tmp_path / "other" / "result.json").write_text(json.dumps(about))
+    with pytest.raises(RedraftError, match="names no files, as those of an older version: make it again"):
+        Result.load(tmp_path / "other")
+
+
+def test_a_manifest_names_no_file_elsewhere(result, tmp_path):
+    (tmp_path / "users").write_text("")
+    result.save(tmp_path / "run")
+    path = tmp_path / "run" / "result.json"
+    about = json.loads(path.read_text())
+    del about["checksum"]
+    about["files"]["../users"] = sha256(b"").hexdigest()
+    path.write_text(json.dumps(about | {"checksum": manifest._sum(about)}))
+    with pytest.raises(RedraftError, match=r"result\.json is damaged"):
+        Result.load(tmp_path / "run")
+    result.save(tmp_path / "run")
+    assert (tmp_path / "users").exists()
+
+
+@pytest.mark.parametrize("name", ["samples.safetensors", "trace.parquet", "result.json"])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "folder", "device"]
+)
+def test_a_pipe_a_folder_or_a_device_in_its_place_is_one_sentence(result, tmp_path, name, make):
+    result.save(tmp_path)
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
     with pytest.raises(RedraftError, match="does not hold a complete result"):
         Result.load(tmp_path)
 

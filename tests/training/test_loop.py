@@ -10,6 +10,7 @@ from torch import nn
 
 from redraft import RedraftError
 from redraft.cli import main
+from redraft.core import files, sealed
 from redraft.training import loop
 from redraft.training.class_digits import TrainDigits
 from redraft.training.critic import TrainCritic
@@ -218,12 +219,10 @@ def test_a_checkpoint_of_other_training_is_refused(tmp_path):
         fit(linear(), regression(linear()), Schedule(3, every=0), path, "first", {"seed": 0})
 
 
-@pytest.mark.parametrize("failing", ["save_file", "os.replace"])
+@pytest.mark.parametrize("failing", [(sealed, "save_file"), (files.os, "replace")], ids=["save_file", "replace"])
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_leaves_the_last_one(tmp_path, monkeypatch, failing):
     path, net = tmp_path / "c.safetensors", linear()
-    calls = []
-    module, name = (loop, failing) if failing == "save_file" else (loop.os, "replace")
-    works = getattr(module, name)
+    calls, works = [], getattr(*failing)
 
     def full(*given):
         calls.append(given)
@@ -231,7 +230,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_leaves_the_last
             raise OSError(28, "No space left on device")
         return works(*given)
 
-    monkeypatch.setattr(module, name, full)
+    monkeypatch.setattr(*failing, full)
     with pytest.raises(
         RedraftError, match=r"^the checkpoint .*c\.safetensors cannot be written: .*No space left"
     ) as caught:

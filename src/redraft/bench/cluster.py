@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from redraft.bench.cell import Measure, Outcome
 from redraft.bench.experiment import Cell
+from redraft.bench.guard import guarded
 from redraft.bench.local import LOST
 from redraft.core.errors import RedraftError, require, said
+from redraft.core.signals import kept
 
 FALLS = 5  # without a finished call between them, after which an actor is given up
 
@@ -35,28 +39,42 @@ class Cluster:
     def map(self, measure: Measure, cells: Iterable[Cell]) -> Iterator[Outcome]:
         """One cell at a time for each actor that is up; actors that die are started again, on any node."""
         ray = require("ray", "ray")
-        own = not ray.is_initialized()
-        self._connect(ray)
         actors: list[Any] = []
-        try:
-            actors += self._actors(ray, measure)
-            yield from _Flow(ray, actors, self.retries).outcomes(cells)
-        finally:
-            for actor in actors:
-                ray.kill(actor)
-            if own:
+        with self._connected(ray):
+            try:
+                actors += self._actors(ray, measure)
+                yield from _Flow(ray, actors, self.retries).outcomes(cells)
+            finally:
+                for actor in actors:
+                    ray.kill(actor)
+
+    @contextmanager
+    def _connected(self, ray: Any) -> Iterator[str | None]:
+        """A connection, unless there is one; a cluster that is started for it ends with it, even by a kill."""
+        if ray.is_initialized():
+            yield None
+            return
+        with guarded() if self.address == "local" else nullcontext() as folder:
+            try:
+                self._connect(ray, {"_temp_dir": folder} if folder else {})
+                yield folder
+            finally:
                 ray.shutdown()
 
-    def _connect(self, ray: Any) -> None:
-        if ray.is_initialized():
-            return
-        address = None if self.address == "local" else self.address
+    def _connect(self, ray: Any, more: dict[str, str]) -> None:
+        ended = False
         try:
-            if address not in (None, "auto"):
+            if self.address not in ("local", "auto"):
                 _reach(self.address)
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
+            with kept():
+                quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+                ray.init(address=self.address, **quiet, **more)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise RedraftError(f"no Ray cluster answers at {self.address!r}: {said(error)}") from error
+        except SystemExit:  # Ray's own handler of SIGTERM
+            ended = True
+        if ended:
+            signal.raise_signal(signal.SIGTERM)
 
     def _actors(self, ray: Any, measure: Measure) -> list[Any]:
         held = ray.cluster_resources()

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.errors import RedraftError, said
 from redraft.core.files import prepare
-from redraft.core.trace import Trace
+from redraft.core.ledger import Ledger, are_accounts
+from redraft.core.sealed import seal, unseal
+from redraft.core.state import Draft, State
+from redraft.core.trace import OWN, Trace
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What a checkpoint holds: see `Checkpoint.save`."""
+class Finished:
+    """A run up to its last finished draft: either all of a draft is in it, or nothing.
 
-    rows: Tensor
+    Attributes:
+        draft: of the problems that were still at work.
+        final: the last draft (P, ...) of every problem.
+        trace: of all drafts.
+        candidates: of all drafts.
+        paid: what they cost.
+        seconds: spent on them.
+    """
+
+    draft: Draft
     final: Tensor
-    number: int
-    seconds: float
-    carry: dict[str, Tensor]
-    spent: dict[str, Tensor]
-    saved: dict[str, Tensor]
     trace: Trace
     candidates: Trace
+    paid: Ledger
+    seconds: float
 
 
 class Checkpoint:
@@ -51,69 +60,123 @@ class Checkpoint:
         )
         self.written: int | None = None  # number of the draft
 
-    def save(self, session: Any, at_once: bool = False) -> None:
-        """Write the session's last draft, its ledger and its trace, unless the last write was just now."""
-        draft = session.draft
-        if self.written == draft.number or not at_once and time.monotonic() - self.last < self.every:
+    def save(self, finished: Finished, at_once: bool = False) -> None:
+        """Write what is finished, unless the last write was just now."""
+        number = finished.draft.number
+        if self.written == number or not at_once and time.monotonic() - self.last < self.every:
             return
-        self.last, self.written = time.monotonic(), draft.number
-        tensors = {"rows": draft.state.problem, "final": session.final}
-        groups = {
-            "carry": draft.carry,
-            "spent": session.paid.spent,
-            "saved": session.paid.saved,
-            "trace": session.trace,
-            "candidates": session.candidates,
-        }
-        tensors |= {f"{group}.{name}": group_[name] for group, group_ in groups.items() for name in group_}
+        self.last, self.written = time.monotonic(), number
         about = {
             "fingerprint": self.fingerprint,
-            "number": json.dumps(draft.number),
-            "seconds": json.dumps(session.seconds),
+            "number": json.dumps(number),
+            "seconds": json.dumps(finished.seconds),
         }
-        part = self.path.with_suffix(".part")
         try:
-            save_file({name: value.cpu().contiguous().clone() for name, value in tensors.items()}, part, about)
-            os.replace(part, self.path)
+            seal(self.path, _tensors(finished), about)
         except (OSError, SafetensorError) as error:
             warnings.warn(f"the checkpoint {self.path} was not written, the run goes on: {error}", stacklevel=2)
 
-    def load(self) -> Saved | None:
-        """What was saved, if anything was.
+    def load(self, state: State, ids: Tensor) -> Finished | None:
+        """What was saved, if anything was, of the run on the problems with these ids (P,) that began with `state`.
 
         Raises:
             RedraftError: the file is damaged, or from another run.
         """
         if not self.path.exists():
             return None
-        names = ("carry", "spent", "saved", "trace", "candidates", "")
-        groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
         try:
-            with safe_open(self.path, "pt") as file:
-                about = file.metadata()
-                for name in file.keys():  # noqa: SIM118 - not a mapping
-                    group, _, key = name.partition(".") if "." in name else ("", "", name)
-                    groups[group][key] = file.get_tensor(name)
-            saved = Saved(
-                rows=groups[""]["rows"],
-                final=groups[""]["final"],
-                number=json.loads(about["number"]),
-                seconds=json.loads(about["seconds"]),
-                carry=groups["carry"],
-                spent=groups["spent"],
-                saved=groups["saved"],
-                trace=Trace(groups["trace"]),
-                candidates=Trace(groups["candidates"]),
-            )
+            tensors, about = unseal(self.path)
             fingerprint = about["fingerprint"]
         except Exception as error:
-            raise RedraftError(f"{self.path} is damaged; delete it to start over: {error}") from error
+            raise self._damaged(error) from error
         if fingerprint != self.fingerprint:
             other = _differing(json.loads(self.fingerprint), fingerprint)
             raise RedraftError(
                 f"{self.path} is from a run with other settings ({other}): delete it or choose another folder"
             )
-        return saved
+        try:
+            return _finished(tensors, about, state, ids)
+        except Exception as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> RedraftError:
+        return RedraftError(f"{self.path} is damaged; delete it to start over: {said(error)}")
+
+
+def _tensors(finished: Finished) -> dict[str, Tensor]:
+    groups = {
+        "carry": finished.draft.carry,
+        "spent": finished.paid.spent,
+        "saved": finished.paid.saved,
+        "trace": finished.trace,
+        "candidates": finished.candidates,
+    }
+    tensors = {"rows": finished.draft.state.problem, "final": finished.final}
+    return tensors | {f"{group}.{name}": held[name] for group, held in groups.items() for name in held}
+
+
+def _finished(tensors: dict[str, Tensor], about: dict[str, str], state: State, ids: Tensor) -> Finished:
+    """What the tensors say, if it can be of a run on the problems `ids` (P,)."""
+    groups: dict[str, dict[str, Tensor]] = {name: {} for name in ("carry", "spent", "saved", "trace", "candidates")}
+    for name, tensor in tensors.items():
+        if "." in name:
+            group, _, key = name.partition(".")
+            groups[group][key] = tensor
+    rows, final = tensors["rows"], tensors["final"]
+    number, seconds = json.loads(about["number"]), json.loads(about["seconds"])
+    wrong = {
+        "number": not isinstance(number, int) or number < 0,
+        "seconds": not isinstance(seconds, float) or not 0 <= seconds < float("inf"),
+        "rows": not _distinct(rows, len(ids)),
+        "final": (final.shape, final.dtype) != (state.x.shape, state.x.dtype) or not final.isfinite().all(),
+        "carry": any(value.shape[:1] != rows.shape for value in groups["carry"].values()),
+        "spent": not are_accounts(groups["spent"], len(ids)),
+        "saved": not are_accounts(groups["saved"], len(ids)),
+        "candidates": not _columns(groups["candidates"]),
+    }
+    _raise_for(wrong)
+    paid = Ledger(len(ids), groups["spent"], groups["saved"])
+    _raise_for({"trace": not _is_trace(groups["trace"], ids, ids[rows], number, paid.nfe[rows])})
+    kept = state[rows]
+    kept = kept.to(final[rows].to(state.x), torch.zeros_like(kept.t))
+    draft = Draft(kept, number, carry={name: value.to(state.x.device) for name, value in groups["carry"].items()})
+    return Finished(draft, final.to(state.x), Trace(groups["trace"]), Trace(groups["candidates"]), paid, seconds)
+
+
+def _raise_for(wrong: dict[str, bool]) -> None:
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise ValueError(f"{name!r} in it cannot be of this run")
+
+
+def _distinct(rows: Tensor, problems: int) -> bool:
+    """Whether these are numbers of different problems."""
+    whole = rows.dtype == torch.int64 and rows.ndim == 1 and len(rows) > 0
+    return whole and bool((rows >= 0).all() and (rows < problems).all()) and len(set(rows.tolist())) == len(rows)
+
+
+def _columns(held: dict[str, Tensor]) -> bool:
+    """Whether the columns are of one length."""
+    return len({column.shape for column in held.values()}) < 2 and all(column.ndim == 1 for column in held.values())
+
+
+def _is_trace(held: dict[str, Tensor], ids: Tensor, last: Tensor, number: int, nfe: Tensor) -> bool:
+    """Whether it has a row for each draft of each problem, and ends with those of `last`, which have cost `nfe`."""
+    if not (_columns(held) and set(OWN) <= set(held)):
+        return False
+    problem, draft = held["problem"], held["draft"]
+    most = max(Counter(ids.tolist()).values())  # which may repeat
+    counts = torch.stack([held[name] for name in OWN if name not in ("problem", "seconds")])
+    ended = draft == number
+    return bool(
+        counts.dtype == problem.dtype == torch.int64
+        and (counts >= 0).all()
+        and (held["seconds"] >= 0).all()
+        and set(problem.tolist()) <= set(ids.tolist())
+        and max(Counter(zip(problem.tolist(), draft.tolist(), strict=True)).values()) <= most
+        and torch.equal(problem[ended], last)
+        and torch.equal(held["nfe"][ended], nfe)
+    )
 
 
 def _differing(mine: dict[str, Any], there: str) -> str:

@@ -1,10 +1,13 @@
-"""Folders that results go to."""
+"""Folders that results go to, and files that are read and written whole."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from redraft.core.errors import RedraftError
@@ -33,27 +36,41 @@ def prepare(folder: Path) -> Path:
     Raises:
         RedraftError: it cannot be written.
     """
-    probe = folder / ".redraft"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise RedraftError(f"the folder {folder} cannot be written: {error.strerror}") from error
     return folder
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file, and its folder if need be, in one piece: a kill leaves the whole of it or what was there before.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` in the end: a kill leaves the whole of it or what was there.
 
     Raises:
-        RedraftError: it cannot be written.
+        OSError: it cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
+        yield part
         os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, and its folder if need be, in one piece.
+
+    Raises:
+        RedraftError: it cannot be written.
+    """
+    try:
+        with replacing(path) as part:
+            part.write_bytes(content)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise RedraftError(f"{path} cannot be written: {error.strerror}") from error

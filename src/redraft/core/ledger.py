@@ -36,6 +36,12 @@ class Budget:
                 raise RedraftError(f"budget {name} is {value}: it must be 1 or more, or None for no ceiling")
 
 
+def are_accounts(held: dict[str, Tensor], problems: int) -> bool:
+    """Whether these are rows by kind (P,), as a ledger of so many problems holds them."""
+    whole = all(v.dtype == torch.int64 and v.shape == (problems,) and bool((v >= 0).all()) for v in held.values())
+    return set(held) == set(KINDS) and whole
+
+
 @dataclass(repr=False)
 class Ledger:
     """What was spent, and what caches saved, on each of `problems` problems.

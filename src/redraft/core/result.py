@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from base64 import b64encode
 from dataclasses import asdict, dataclass, field, is_dataclass
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from redraft import __version__
-from redraft.core.errors import RedraftError
-from redraft.core.ledger import Budget, Ledger
+from redraft.core.errors import RedraftError, said
+from redraft.core.ledger import Budget, Ledger, are_accounts
+from redraft.core.manifest import keep, kept
 from redraft.core.model import Model
 from redraft.core.pictures import drawn, png, shrunk, tiled
 from redraft.core.reading import reader
@@ -86,10 +87,11 @@ class Result:
     def save(self, folder: str | Path) -> None:
         """Write samples.safetensors, trace.parquet, candidates.parquet if there are any, and result.json into `folder`.
 
+        A result that is there already is replaced as a whole: a kill leaves the old one or the new one.
+
         Raises:
             RedraftError: the folder cannot be written.
         """
-        folder = Path(folder)
         tensors = {"samples": self.samples.contiguous().cpu(), "ids": self.ids.cpu()}
         for account in ("spent", "saved"):
             tensors |= {f"{account}.{kind}": rows for kind, rows in getattr(self.ledger, account).items()}
@@ -100,49 +102,48 @@ class Result:
             "shows": self.shows,
             "texts": self.texts,
         }
-        about["totals"] = self.ledger.totals()
+        tables = {"trace.parquet": self.trace, "candidates.parquet": self.candidates}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, folder / "samples.safetensors")
-            self.trace.save(folder / "trace.parquet")
-            if len(self.candidates):
-                self.candidates.save(folder / "candidates.parquet")
-            (folder / "result.json").write_text(json.dumps(about, indent=2) + "\n")
+            files = {"samples.safetensors": save(tensors)} | {n: _packed(t) for n, t in tables.items() if len(t)}
+            keep(Path(folder) / "result.json", about | {"totals": self.ledger.totals()}, files)
         except (OSError, SafetensorError) as error:
-            raise RedraftError(f"the result cannot be written to {folder}: {error}") from error
+            raise RedraftError(f"the result cannot be written to {folder}: {said(error)}") from error
 
     @classmethod
     def load(cls, folder: str | Path) -> Result:
         """Read what `save` wrote.
 
         Raises:
-            RedraftError: a file is missing or damaged.
+            RedraftError: a file is missing or damaged, or of another result.
         """
-        folder = Path(folder)
         try:
-            tensors = load_file(folder / "samples.safetensors")
-            about = json.loads((folder / "result.json").read_text())
-            trace, candidates = Trace.load(folder / "trace.parquet"), folder / "candidates.parquet"
+            about, files = kept(Path(folder) / "result.json")
+            tensors = load(files["samples.safetensors"])
+            trace, candidates = (_unpacked(files.get(name)) for name in ("trace.parquet", "candidates.parquet"))
             samples, ids = tensors.pop("samples"), tensors.pop("ids")
             accounts: dict[str, dict[str, Tensor]] = {"spent": {}, "saved": {}}
             for name, rows in tensors.items():
                 account, kind = name.split(".")
                 accounts[account][kind] = rows
+            whole = all(are_accounts(held, len(ids)) for held in accounts.values()) and len(samples) == len(ids)
+            if not (whole and set(OWN) <= set(trace) and set(trace["problem"].tolist()) <= set(ids.tolist())):
+                raise ValueError("its files do not fit together")
             ledger = Ledger(len(ids), **accounts)
-            return cls(
-                samples,
-                ids,
-                trace,
-                ledger,
-                about["settings"],
-                about["seconds"],
-                about["interrupted"],
-                Trace.load(candidates) if candidates.exists() else Trace(),
-                about.get("texts"),
-                about.get("shows"),
-            )
+            settings, seconds, interrupted = (about[name] for name in ("settings", "seconds", "interrupted"))
+            more = about.get("texts"), about.get("shows")
+            return cls(samples, ids, trace, ledger, settings, seconds, interrupted, candidates, *more)
         except Exception as error:
-            raise RedraftError(f"{folder} does not hold a complete result: {error}") from error
+            raise RedraftError(f"{folder} does not hold a complete result: {said(error)}") from error
+
+
+def _packed(trace: Trace) -> bytes:
+    file = BytesIO()
+    trace.save(file)
+    return file.getvalue()
+
+
+def _unpacked(content: bytes | None) -> Trace:
+    return Trace() if content is None else Trace.load(BytesIO(content))
 
 
 def _counted(number: int, thing: str) -> str:

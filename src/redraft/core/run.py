@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.batched import Batched
-from redraft.core.checkpoint import Checkpoint
+from redraft.core.checkpoint import Checkpoint, Finished
 from redraft.core.content import content, marked
 from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.distinct import warn_of_copies
@@ -72,31 +72,34 @@ def run(
 
     Raises:
         VerifierError: the verifier failed on a sample.
-        RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ... Its
-            `result`, as that of a VerifierError, is what there was, or None.
+        RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ...
+
+    Whatever a method, a model, a verifier, `evaluate` or `on_draft` raises has an attribute `result`: all that was
+    finished before, or None. A draft counts when all of it is recorded.
     """
     _check_arguments(method, model, problems, verifier, budget, seed, start)
     _check(model, problems, start)
     method = settled(method, model)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
     store = Checkpoint(checkpoint, session.fingerprint(start)) if checkpoint else None
-    session.begin(start, store)
-    bar = shown_progress(progress, session.draft.number + 1, method.total())
-    with closing(bar), torch.no_grad():
-        try:
-            session.spend(store, bar)
-        except KeyboardInterrupt:
-            if not len(session.trace):
-                raise
-            session.interrupted = True
-        except RedraftError as error:
-            error.result = session.result() if len(session.trace) else None
+    try:
+        with torch.no_grad():
+            session.begin(start, store)
+            with closing(shown_progress(progress, session.draft.number + 1, method.total())) as bar:
+                session.spend(store, bar)
+    except KeyboardInterrupt:
+        if session.finished is None:
             raise
-        finally:
-            if store and session.whole:
-                store.save(session, at_once=True)
-    warn_of_copies(session.trace, type(method).__name__)
-    return session.result()
+        session.interrupted = True
+    except Exception as error:
+        session.hand(error)
+        raise
+    finally:
+        if store and session.finished and not session.given:
+            store.save(session.finished, at_once=True)
+    result = session.result()
+    warn_of_copies(result.trace, type(method).__name__)
+    return result
 
 
 def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budget: Any, seed: Any, start: Any) -> None:
@@ -178,10 +181,7 @@ def _one_call(model: Model, draft: Draft) -> Tensor:
 
 @dataclass
 class _Session:
-    """A run under way: the rows still at work, and the last draft of every problem, `given` before the method's own.
-
-    All is `whole` while a draft is being made: then `paid` is what those before it cost.
-    """
+    """A run under way: the rows still at work, and all that is `finished`, of a draft that was `given` at first."""
 
     method: Method
     model: Model
@@ -194,14 +194,10 @@ class _Session:
     interrupted: bool = False
     ended: bool = False
     given: bool = False
-    whole: bool = False
+    finished: Finished | None = None
     seconds: float = 0.0
-    trace: Trace = field(default_factory=Trace)
-    candidates: Trace = field(default_factory=Trace)
-    final: Tensor = field(init=False)
     draft: Draft = field(init=False)
     ledger: Ledger = field(init=False)
-    paid: Ledger = field(init=False)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -223,24 +219,15 @@ class _Session:
     def begin(self, start: Tensor | None, store: Checkpoint | None) -> None:
         """The state before the first draft, or after the last one that a checkpoint holds."""
         state = self.problems.state(device_of(self.model, self.problems.x.device))
-        self.draft = Draft(state)
-        self.ledger = Ledger(len(self.problems))
-        if start is not None:
-            x = merge(state.free, self.model.encode(start).to(state.x), state.x)
-            self.draft = Draft(state.to(x, torch.zeros_like(state.t)), number=0)
-        self.final = self.draft.state.x.clone()
-        if store and (saved := store.load()):
-            self.seconds, self.trace, self.candidates = saved.seconds, saved.trace, saved.candidates
-            self.final = saved.final.to(state.x)
-            self.ledger.spent.update(saved.spent)
-            self.ledger.saved.update(saved.saved)
-            kept = state[saved.rows]
-            kept = kept.to(saved.final[saved.rows].to(state.x), torch.zeros_like(kept.t))
-            carry = {name: value.to(state.x.device) for name, value in saved.carry.items()}
-            self.draft = Draft(kept, saved.number, carry=carry)
+        self.draft, self.ledger = Draft(state), Ledger(len(self.problems))
+        if store and (saved := store.load(state, self.problems.ids)):
+            self.finished, self.draft, self.seconds, self.ledger = saved, saved.draft, saved.seconds, saved.paid.copy()
             self.ended = self._stops()
         elif start is not None:
-            self.given, self.ended = True, self._record(self.draft, {})
+            x = merge(state.free, self.model.encode(start).to(state.x), state.x)
+            self.draft = Draft(state.to(x, torch.zeros_like(state.t)), number=0)
+            self.given, self.finished = True, self._recorded(self.draft, {})
+            self.ended = self._stops()
 
     def spend(self, store: Checkpoint | None, bar: Progress) -> None:
         """Make drafts until the method ends or no further one fits the budget."""
@@ -271,20 +258,16 @@ class _Session:
             if draft is None:
                 if self.given:
                     raise RedraftError(f"{type(self.method).__name__} with these settings does not go on from samples")
-                if not len(self.trace):
+                if self.finished is None:
                     raise RedraftError(f"{type(self.method).__name__} gave no draft")
                 return False
             if not isinstance(draft, Draft):
                 raise RedraftError(f"{type(self.method).__name__} gave {shown(draft)}, where a Draft is asked for")
             self.seconds += time.perf_counter() - began
-            self.whole = False
-            self.draft, self.given = draft, False
-            self.final[draft.state.problem] = draft.state.x
-            self._collect(draft)
-            last = self._record(draft, draft.scores)
-            self.paid, self.whole = self.ledger.copy(), True
+            self.finished, self.draft, self.given = self._recorded(draft, draft.scores), draft, False
             if store:
-                store.save(self)
+                store.save(self.finished)
+            last = self._stops()
             bar.tell(draft.number + 1, self._expected(), float(self.ledger.nfe.double().mean()))
             if last or not self._fits().all():
                 return not last
@@ -321,25 +304,15 @@ class _Session:
         calls: Tensor = getattr(self.method, "verifier_calls", _one_call)(self.model, draft).cpu()
         return calls * getattr(self.verifier, "calls_per_row", 1)
 
-    def _collect(self, draft: Draft) -> None:
-        """Write down the candidates (B, K) that the method has evaluated for a draft."""
-        if draft.candidates:
-            each = next(iter(draft.candidates.values())).shape[1]
-            problem = self.problems.ids[draft.state.problem.cpu()].repeat_interleave(each)
-            columns = {name: value.flatten() for name, value in draft.candidates.items()}
-            self.candidates.append(problem=problem, draft=torch.full_like(problem, draft.number), **columns)
-
-    def _record(self, draft: Draft, scores: dict[str, Tensor]) -> bool:
-        """Write the draft into the trace and show it; whether it is to be the last."""
-        rows = draft.state.problem.cpu()
-        known, metrics = getattr(self.model, "log_likelihood", None), dict[str, Tensor]()
-        if known or self.evaluate:
-            samples = self.model.decode(draft.state.x)
-            metrics |= {"log_likelihood": known(samples)} if known else {}
-            metrics |= self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+    def _recorded(self, draft: Draft, scores: dict[str, Tensor]) -> Finished:
+        """All there is with this draft: what is finished stays as it is meanwhile, whatever fails or interrupts."""
+        rows, before = draft.state.problem.cpu(), self.finished
+        metrics = self._metrics(draft, rows)
         _columns(scores, len(rows), OWN, type(self.method).__name__)
         _columns(metrics, len(rows), (*OWN, *scores), "evaluate")
-        self.trace.append(
+        final = before.final.clone() if before else self.problems.state(draft.state.x.device).x.clone()
+        final[draft.state.problem] = draft.state.x
+        trace = (before.trace if before else Trace()).with_rows(
             problem=self.problems.ids[rows],
             draft=torch.full_like(rows, draft.number),
             nfe=self.ledger.nfe[rows],
@@ -349,23 +322,49 @@ class _Session:
             **scores,
             **metrics,
         )
-        return self._stops()
+        candidates = self._collected(before.candidates if before else Trace(), draft)
+        return Finished(draft, final, trace, candidates, self.ledger.copy(), self.seconds)
+
+    def _metrics(self, draft: Draft, rows: Tensor) -> dict[str, Tensor]:
+        """What is to be read off a draft."""
+        known, metrics = getattr(self.model, "log_likelihood", None), dict[str, Tensor]()
+        if known or self.evaluate:
+            samples = self.model.decode(draft.state.x)
+            metrics |= {"log_likelihood": known(samples)} if known else {}
+            metrics |= self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+        return metrics
+
+    def _collected(self, before: Trace, draft: Draft) -> Trace:
+        """The candidates `before` and those (B, K) that the method has evaluated for a draft."""
+        if not draft.candidates:
+            return before
+        each = next(iter(draft.candidates.values())).shape[1]
+        problem = self.problems.ids[draft.state.problem.cpu()].repeat_interleave(each)
+        columns = {name: value.flatten() for name, value in draft.candidates.items()}
+        return before.with_rows(problem=problem, draft=torch.full_like(problem, draft.number), **columns)
 
     def _stops(self) -> bool:
         """Show the samples so far; whether no more are wanted."""
-        return bool(self.on_draft and self.on_draft(self.model.decode(self.final), self.trace))
+        finished = self.finished
+        return bool(finished and self.on_draft and self.on_draft(self.model.decode(finished.final), finished.trace))
+
+    def hand(self, error: Exception) -> None:
+        """Let an error bring along what is finished, if anything is and can be decoded."""
+        with suppress(Exception):
+            error.result = self.result() if self.finished else None  # type: ignore[attr-defined]
 
     def result(self) -> Result:
         """All that the run gives back."""
-        samples = self.model.decode(self.final)
+        assert self.finished is not None
+        samples = self.model.decode(self.finished.final)
         return Result(
             samples=samples,
             ids=self.problems.ids,
-            trace=self.trace,
-            candidates=self.candidates,
+            trace=self.finished.trace,
+            candidates=self.finished.candidates,
             ledger=self.ledger,
             settings=self.settings,
-            seconds=self.seconds,
+            seconds=self.finished.seconds,
             interrupted=self.interrupted,
             texts=texts_of(self.model, samples, self.problems),
             shows=getattr(self.model, "shows", None),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+
+from redraft.core.files import regular
 
 OWN = ("problem", "draft", "nfe", "critic", "verifier_calls", "seconds")  # columns that a run writes
 
@@ -31,6 +33,13 @@ class Trace(Mapping[str, Tensor]):
         for name, parts in self._parts.items():
             parts.append(columns[name].cpu() if name in columns else torch.full((rows,), torch.nan))
         self._rows += rows
+
+    def with_rows(self, **columns: Tensor) -> Trace:
+        """A trace with these rows as well; this one stays as it is."""
+        found = Trace()
+        found._parts, found._rows = {name: [*parts] for name, parts in self._parts.items()}, self._rows
+        found.append(**columns)
+        return found
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -70,18 +79,18 @@ class Trace(Mapping[str, Tensor]):
 
         return pa.table({name: self[name].numpy() for name in self})
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | BinaryIO) -> None:
         """Write a Parquet file."""
         import pyarrow.parquet as pq
 
         pq.write_table(self.table(), path)
 
     @classmethod
-    def load(cls, path: Path) -> Trace:
+    def load(cls, path: Path | BinaryIO) -> Trace:
         """Read a Parquet file."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(path)
+        table = pq.read_table(regular(path) if isinstance(path, Path) else path)
         return cls({name: torch.tensor(table[name].to_numpy()) for name in table.column_names})
 
 

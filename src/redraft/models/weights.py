@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from redraft.core.errors import RedraftError, said
+from redraft.core.files import regular
 
 Net = TypeVar("Net", bound=nn.Module)
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -34,8 +35,8 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """
     path = folder / name
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        return dict(json.loads(regular(path).read_text()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RedraftError(f"{path} cannot be read as a model's configuration: {error}") from error
 
 
@@ -52,7 +53,7 @@ def load_network(kind: type[Net], folder: Path) -> Net:
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights move the global generator
             net = kind(**config["config"])
-        net.load_state_dict(load_file(path))
+        net.load_state_dict(load_file(regular(path)))
     except Exception as error:
         raise RedraftError(f"{path} cannot be loaded as the safetensors of {kind.__name__}: {said(error)}") from error
     return net.eval().requires_grad_(False)
@@ -60,13 +61,13 @@ def load_network(kind: type[Net], folder: Path) -> Net:
 
 def digest(folder: Path) -> str:
     """Twelve hexadecimal digits that tell the folder's weights apart."""
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(regular(folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
 def digest_of_all(path: Path) -> str:
     """Twelve hexadecimal digits that tell a file apart, or all files of a folder that are not hidden."""
-    mark, files = hashlib.sha256(), sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files or [path]:
+    mark = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()):
         name = file.relative_to(path)
         if not any(part.startswith(".") for part in name.parts):
             with file.open("rb") as stream:

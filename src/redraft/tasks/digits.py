@@ -6,9 +6,6 @@ index also keeps most writers apart.
 
 from __future__ import annotations
 
-import gzip
-import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError, require
+from redraft.tasks.idx import read_folder
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def load_digits(split: str, mnist: str | None = None) -> Digits:
             scikit-learn's `fetch_openml`.
 
     Raises:
-        RedraftError: unknown split, or no MNIST files in the folder.
+        RedraftError: unknown split, or no sound MNIST files in the folder.
     """
     if split not in ("train", "test"):
         raise RedraftError(f"unknown split {split!r}: use 'train' or 'test'")
@@ -74,27 +72,8 @@ def _openml() -> Digits:
 
 def _idx_folder(folder: Path) -> Digits:
     """All MNIST pictures in `folder`, train files before test files."""
-    images = sorted(folder.glob("*images*idx3-ubyte*"), reverse=True)
-    labels = sorted(folder.glob("*labels*idx1-ubyte*"), reverse=True)
-    if not images or len(images) != len(labels):
-        raise RedraftError(f"{folder} holds no MNIST files (such as t10k-images-idx3-ubyte.gz with its labels)")
-    pixels = torch.cat([_read_idx(path) for path in images]).float()
-    return Digits(pixels / 127.5 - 1, torch.cat([_read_idx(path) for path in labels]).long())
-
-
-def _read_idx(path: Path) -> Tensor:
-    """An IDX file of unsigned bytes: two zero bytes, type 8, the number of axes, their big-endian sizes, the data."""
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RedraftError(f"{path} is cut short or damaged: download it again") from error
-    if raw[:3] != b"\x00\x00\x08":
-        raise RedraftError(f"{path} is not an IDX file of bytes")
-    shape = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])
-    data = torch.frombuffer(bytearray(raw[4 + 4 * raw[3] :]), dtype=torch.uint8)
-    if data.numel() != int(torch.tensor(shape).prod()):
-        raise RedraftError(f"{path} is cut short: download it again")
-    return data.reshape(shape)
+    pixels, labels = read_folder(folder)
+    return Digits(pixels.float() / 127.5 - 1, labels.long())
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.core.errors import RedraftError, shown, unknown
+from redraft.core.files import regular
 from redraft.core.task import Problems
 from redraft.tasks.prompts import prompts
 
@@ -93,7 +94,7 @@ def is_text(text: str) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    return [line.strip() for line in regular(path).read_text(encoding="utf-8-sig").splitlines()]
 
 
 def _text(path: Path) -> Iterator[Entry]:
@@ -122,7 +123,7 @@ def _parti(path: Path) -> Iterator[Entry]:
 
 def _table(path: Path, kind: str, column: str, **form: Any) -> Iterator[Entry]:
     """Rows of a file whose first line names the columns; `column` holds the prompts."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with regular(path).open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, restval="", **form)
         names = {name.lower().strip(): name for name in rows.fieldnames or ()}
         if column.lower() not in names:

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from redraft.core.errors import RedraftError, check_range, said, unknown
 from redraft.core.files import prepare
 from redraft.core.progress import interval
+from redraft.core.sealed import seal, unseal
+from redraft.core.signals import held
 
 Loss = Callable[[int], dict[str, Tensor]]
 LEAST = {
@@ -125,7 +122,8 @@ def fit(
     """Train `net` and return it with the averaged weights.
 
     `loss(step)` gives the terms of the loss, by name; all it draws must follow from the step's number, so that a run
-    that was stopped goes on as if it had not been. With a checkpoint, Ctrl-C first ends the step and saves it, unless
+    that was stopped goes on as if it had not been. With a checkpoint, Ctrl-C (and what
+    `redraft.core.signals.ending` takes as that) first ends the step and saves it, unless
     it is the first step, which may wait for a compiler; a second one interrupts at once.
 
     Args:
@@ -138,18 +136,18 @@ def fit(
 
     Raises:
         RedraftError: the checkpoint cannot be written, is damaged or of other training, or the loss is not finite.
-        KeyboardInterrupt: after Ctrl-C.
+        KeyboardInterrupt: after Ctrl-C and the like.
     """
     if checkpoint:
         prepare(checkpoint.parent)
     told = f"{schedule} {about!r}"
     optimizer = torch.optim.AdamW(net.parameters(), schedule.rate, betas=(0.9, 0.98), weight_decay=0.01)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
-    first = _resume(net, optimizer, average, checkpoint, told)
+    first = _resume(net, optimizer, average, checkpoint, told, schedule.steps)
     bar = tqdm(total=schedule.steps, initial=first, desc=title, dynamic_ncols=True, mininterval=interval())
     shown: dict[str, float] = {}
     saved = time.monotonic()
-    with bar, _held(lambda: bool(checkpoint and shown)) as asked:
+    with bar, held(lambda: bool(checkpoint and shown)) as asked:
         for step in range(first, schedule.steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate_at(step)
@@ -183,33 +181,6 @@ def settled(settings: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(settings).items() if name not in others}
 
 
-@contextmanager
-def _held(worth: Callable[[], bool]) -> Iterator[list[int]]:
-    """A list that the first Ctrl-C goes to if there is something `worth` saving; the next interrupts at once.
-
-    Outside the main thread, and where Ctrl-C is ignored or another's to handle, it stays so.
-    """
-    asked: list[int] = []
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not ours or threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def note(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not worth():
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if asked:
-        raise KeyboardInterrupt  # it came after the last step
-
-
 def _average(average: dict[str, Tensor], net: nn.Module, decay: float) -> None:
     for name, value in net.state_dict().items():
         if value.is_floating_point():
@@ -229,38 +200,57 @@ def _save(
     tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.items()}
     tensors |= {f"optimizer.{i}.{k}": v for i, slots in state.items() for k, v in slots.items()}
-    part = path.with_suffix(".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part, about)
-        os.replace(part, path)
+        seal(path, tensors, about)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink()
         raise RedraftError(f"the checkpoint {path} cannot be written: {said(error)}") from error
 
 
 def _resume(
-    net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], path: Path | None, told: str
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    path: Path | None,
+    told: str,
+    most: int,
 ) -> int:
-    """Load a checkpoint if there is one; the step to go on with."""
+    """Load a checkpoint if there is one; the step to go on with, `most` after the last."""
     if path is None or not path.exists():
         return 0
     try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        tensors = load_file(path, device=str(next(net.parameters()).device))
-        step = int(json.loads(about["step"]))
+        tensors, about = unseal(path)
+        step = json.loads(about["step"])
+        same = about["about"] == told
+        if same:
+            _check(tensors, net, step, most)
     except Exception as error:
         raise RedraftError(f"{path} is damaged; delete it to start over: {said(error)}") from error
-    if about.get("about") != told:
+    if not same:
         raise RedraftError(f"{path} is of training with other settings: delete it or choose another folder")
     net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
-    average.update({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
+    for name, value in average.items():
+        value.copy_(tensors[f"average.{name}"])
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, slot = name.split(".")
             slots.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
-    return step
+    return int(step)
+
+
+def _check(tensors: dict[str, Tensor], net: nn.Module, step: Any, most: int) -> None:
+    """Raise unless these can be the weights, averages and moments of `net` after a step."""
+    if type(step) is not int or not 0 < step <= most:
+        raise ValueError(f"it is of step {step} of {most}")
+    wanted = {f"{group}.{name}": v for group in ("net", "average") for name, v in net.state_dict().items()}
+    for number, parameter in enumerate(net.parameters()):
+        moments = {f"optimizer.{number}.{slot}": parameter for slot in ("exp_avg", "exp_avg_sq")}
+        known = f"optimizer.{number}.step" in tensors  # none for what has no gradient
+        wanted |= moments | {f"optimizer.{number}.step": torch.zeros(())} if known else {}
+    if set(tensors) != set(wanted):
+        raise ValueError(f"{min(set(tensors) ^ set(wanted))!r} is missing or unknown")
+    for name, value in wanted.items():
+        there, finite = tensors[name], tensors[name].isfinite().all() or not value.isfinite().all()
+        if (there.shape, there.dtype) != (value.shape, value.dtype) or not finite:
+            raise ValueError(f"{name!r} cannot be of this network")

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, require
+from redraft.core.files import regular
 from redraft.core.task import Problems
 from redraft.core.verifier import VerifierError
 from redraft.verifiers.encoders import pixels, prompts_of
@@ -344,6 +345,8 @@ class Cache:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                regular(self.path)
             with self.path.open("a+b") as file:
                 file.seek(0)
                 text = file.read()

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from redraft.core.errors import RedraftError, require
+from redraft.core.files import regular
 
 Weights = Mapping[str, Tensor]
 LINEAR = ((0, 2, 4, 6, 7), (0, 2, 4, 6, 8))
@@ -61,8 +62,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(load_file(regular(path)))
+        found = torch.load(regular(path), map_location="cpu", weights_only=True)
         found = found.get("state_dict", found) if isinstance(found, dict) else found  # as trainers keep them
     except Exception as error:
         raise RedraftError(f"{path} cannot be read as weights alone, which is all that is read of a file") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from redraft.core.errors import RedraftError, check_settings
+from redraft.core.errors import RedraftError, check_settings, missing_settings
 from redraft.core.model import Model
 from redraft.core.registry import VERIFIERS
 from redraft.core.task import Task

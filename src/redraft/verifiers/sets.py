@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.files import regular
 from redraft.core.task import Problems
 from redraft.models.weights import pick_device
 from redraft.verifiers.encoders import classes_of, per_frame, pixels, unchecked_pixels
@@ -93,7 +94,7 @@ class Statistics:
             RedraftError: it is no such file.
         """
         try:
-            tensors = load_file(path)
+            tensors = load_file(regular(path))
             return cls(tensors["mean"].double(), tensors["covariance"].double(), int(tensors["count"]))
         except Exception as error:
             raise RedraftError(f"{path} holds no statistics of features") from error
