@@ -17,19 +17,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Like, Number, Part, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model, demand
 from redraft.core.ranking import choose
 from redraft.core.state import Draft, State, merge
 from redraft.core.streams import Streams
 from redraft.methods.blame import Blame, Metropolis, blaming
-from redraft.methods.selection import Disagreement, Sweep, Uncertainty, Uniform
+from redraft.methods.selection import Disagreement, Selection, Sweep, Uncertainty, Uniform
 from redraft.methods.value import needs_verifier
 from redraft.samplers import AnySampler, Sequential, sample
 
@@ -53,24 +54,20 @@ class IPR:
             as it is.
     """
 
-    iterations: int = 50
-    ratio: float = 0.25
-    level: float = 1.0
+    iterations: Number = 50
+    ratio: Part = 0.25
+    level: Part = 1.0
     initial: AnySampler = field(default_factory=Sequential)
     refine: AnySampler = field(default_factory=lambda: Sequential(steps_per_region=10, overlap=0.8))
-    select: Uniform | Sweep | Uncertainty | Disagreement | Blame = field(default_factory=Uniform)
+    select: Annotated[Uniform | Sweep | Uncertainty | Disagreement | Blame, Like(Selection, "redraft.Uniform()")] = (
+        field(default_factory=Uniform)
+    )
     noise: Literal["fresh", "fixed"] = "fresh"
     keep: Disagreement | Metropolis | None = None
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.iterations < 0:
-            raise RedraftError(f"iterations is {self.iterations}: it must be 0 or more")
-        for name in ("ratio", "level"):
-            if not 0 < getattr(self, name) <= 1:
-                raise RedraftError(f"{name} is {getattr(self, name)}: it must lie in (0, 1]")
-        if self.noise not in ("fresh", "fixed"):
-            raise RedraftError(f"noise is {self.noise!r}: use 'fresh' or 'fixed'")
+        checked(self)
 
     @classmethod
     def quick(cls) -> IPR:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, Temperature, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.state import Draft, State
@@ -30,18 +31,13 @@ class Reward:
             equal at temperature 0; or from the distribution of the 'network', at temperature 1.
     """
 
-    alpha: float = 0.1
-    draws: int = 1
+    alpha: Temperature = 0.1
+    draws: Count = 1
     guess: Literal["sampler", "network"] = "sampler"
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if not self.alpha > 0:
-            raise RedraftError(f"alpha is {self.alpha}: it must be above 0")
-        if self.draws < 1:
-            raise RedraftError(f"draws is {self.draws}: it must be 1 or more")
-        if self.guess not in ("sampler", "network"):
-            raise unknown("guess", self.guess, ("sampler", "network"))
+        checked(self)
 
     def value(
         self, sampler: Sampler, model: Model, walk: Any, streams: Streams, verifier: Verifier

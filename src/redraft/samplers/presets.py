@@ -14,12 +14,13 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from redraft.core.build import assigned, call
 from redraft.core.errors import RedraftError, unknown
+from redraft.core.fields import Among, AtLeast0, Count, Part, arguments, checked, taken
 from redraft.core.model import Model
 from redraft.core.registry import SAMPLERS
 from redraft.core.state import State
@@ -290,8 +291,9 @@ def preset(name: str, *, stop: bool = True, **settings: Any) -> Unmask:
     Raises:
         RedraftError: unknown name or setting; the nearest is suggested.
     """
+    name, stop = taken("name", name, Annotated[str, Among(SAMPLERS, "sampler")]), taken("stop", stop, bool)
     _check_names(name, settings)
-    sampler: Unmask = SAMPLERS[name](**settings)
+    sampler: Unmask = SAMPLERS[name](**arguments(SAMPLERS[name], settings))
     return sampler if stop else replace(sampler, stop=False)
 
 
@@ -317,16 +319,17 @@ class Preset:
         stop: a row ends at the model's end token, see `Unmask`.
     """
 
-    name: str = "ancestral"
-    steps: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    name: Annotated[str, Among(SAMPLERS, "sampler")] = "ancestral"
+    steps: Count | None = None
+    temperature: AtLeast0 | None = None
+    top_p: Part | None = None
     settings: tuple[str, ...] = ()
     stop: bool = True
     by_level = True
 
     def __post_init__(self) -> None:
         """Reject what no sampler can be made of."""
+        checked(self)
         sampler_of(self)
 
     def random_start(self, model: Model) -> bool:
