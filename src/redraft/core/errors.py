@@ -27,8 +27,9 @@ class RedraftError(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> RedraftError:
     """The error for a `name` that is not among the `known` ones of its `kind`, with the nearest that is."""
     names = sorted(known)
+    name = str(name)
     name = name if len(name) < 80 else f"{name[:76]}..."
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
     return RedraftError(f"unknown {kind} {name!r}; {hint}")
 

@@ -98,7 +98,10 @@ def checks(make: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(make)
     def held(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise RedraftError(f"{make.__name__}: {error}") from error
         bound.arguments |= arguments(make, bound.arguments)
         return make(*bound.args, **bound.kwargs)
 

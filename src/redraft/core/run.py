@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -20,6 +20,7 @@ from redraft.core.content import content, marked
 from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.distinct import warn_of_copies
 from redraft.core.errors import RedraftError, shown
+from redraft.core.fields import taken
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method
 from redraft.core.model import Model, device_of
@@ -31,6 +32,8 @@ from redraft.core.trace import OWN, Trace
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]
+RunSeed = Annotated[int, Interval(ge=-(2**63), le=2**63 - 1)]
+"""The words of a key: whole numbers of 64 bits."""
 
 
 def run(
@@ -72,7 +75,11 @@ def run(
         RedraftError: the budget is too small for one draft, everything is frozen, the network gives NaN, ... Its
             `result`, as that of a VerifierError, is what there was, or None.
     """
-    _check_arguments(method, model, problems, verifier, budget, seed, start)
+    _check_arguments(method, model, problems, verifier, budget, start)
+    seed, progress = taken("seed", seed, RunSeed), taken("progress", progress, bool | None)
+    checkpoint = taken("checkpoint", checkpoint, Path | None)
+    for name, each in (("evaluate", evaluate), ("on_draft", on_draft)):
+        taken(name, each, Callable[..., Any] | None)
     _check(model, problems, start)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
     store = Checkpoint(checkpoint, session.fingerprint(start)) if checkpoint else None
@@ -97,7 +104,7 @@ def run(
     return session.result()
 
 
-def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budget: Any, seed: Any, start: Any) -> None:
+def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budget: Any, start: Any) -> None:
     """Refuse what is of another kind than asked for, before anything is computed."""
     if isinstance(method, type) or not hasattr(method, "drafts"):
         raise RedraftError(f"method is {shown(method)}: give one with its settings, such as redraft.IPR(iterations=6)")
@@ -109,8 +116,6 @@ def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budg
         raise RedraftError(f"verifier is {shown(verifier)}: give a function, or what redraft.load_verifier(...) gives")
     if budget is not None and not isinstance(budget, Budget):
         raise RedraftError(f"budget is {shown(budget)}: give redraft.Budget(nfe=...)")
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
-        raise RedraftError(f"seed is {shown(seed)}: it must be a whole number")
     if start is not None and not isinstance(start, Tensor):
         raise RedraftError(f"start is {shown(start)}: give a tensor of samples")
 

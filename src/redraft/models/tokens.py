@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, unknown
+from redraft.core.fields import Count, Number, checked
 from redraft.core.state import Prediction, State
 from redraft.processes.categorical import likeliest
 from redraft.processes.mask import MaskDiffusion
@@ -35,8 +36,8 @@ class Convention:
         ends: ids that end a text: what follows the first of them is no part of it.
     """
 
-    vocabulary: int
-    mask: int
+    vocabulary: Count
+    mask: Number
     shifted: bool = False
     carried: bool = False
     forbidden: tuple[int, ...] = ()
@@ -44,6 +45,7 @@ class Convention:
 
     def __post_init__(self) -> None:
         """Reject ids outside the vocabulary."""
+        checked(self)
         for what, ids in (("mask", (self.mask,)), ("forbidden", self.forbidden), ("end", self.ends)):
             outside = [i for i in ids if not 0 <= i < self.vocabulary]
             if outside:
@@ -98,7 +100,7 @@ class TokenModel:
     name: str
     forward: Forward
     convention: Convention
-    length: int | None = None
+    length: Count | None = None
     codec: Callable[[Tensor], Any] | None = None
     timeless: bool = True
     features: bool = False
@@ -107,13 +109,14 @@ class TokenModel:
     graph: Tensor | None = None
     net: nn.Module | None = None
     digest: str | None = None
-    nfe_per_row: int = 1
+    nfe_per_row: Count = 1
     plain: Forward | None = None
     log_likelihood: Callable[[Tensor], Tensor] | None = None
-    block: int | None = None
+    block: Count | None = None
 
     def __post_init__(self) -> None:
         """Reject critics of other tokens."""
+        checked(self)
         for name, critic in self.critics.items():
             if critic.vocabulary != self.convention.vocabulary:
                 raise RedraftError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from redraft.core.errors import check_settings
+from redraft.core.fields import taken
 from redraft.core.registry import TASKS
 
 
@@ -14,6 +15,7 @@ def load_task(name: str, **settings: Any) -> Any:
     Raises:
         RedraftError: unknown name or setting.
     """
+    name = taken("name", name, str)
     make = TASKS[name]
     check_settings(f"task {name!r}", make, settings)
     return make(**settings)

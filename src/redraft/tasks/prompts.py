@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, taken
 from redraft.core.task import Problems
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def prompts(
     Raises:
         RedraftError: no prompts, a model without a tokenizer, prompts that do not fit, or nothing to write.
     """
+    new_tokens, marker = taken("new_tokens", new_tokens, Count | None), taken("marker", marker, str)
+    infill, chat = taken("infill", infill, bool), taken("chat", chat, bool)
     if isinstance(texts, str):
         raise RedraftError("prompts are a list of texts: put the one text into brackets")
     if not len(texts):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, unknown
+from redraft.core.fields import checked
 from redraft.core.task import Problems, Task
 from redraft.tasks.markov import Markov
 from redraft.tasks.python import Python
@@ -36,6 +37,10 @@ class Metric:
     floor: float | None = None
     faults: Callable[[Tensor], Tensor] | None = None
     blind: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     @property
     def blames(self) -> bool:
