@@ -81,7 +81,7 @@ def test_a_fixed_length_is_filled():
         ("the cat", {}, "put the one text into brackets"),
         ([], {}, "there are no prompts"),
         (["the cat sat on a mat"], {}, "no room for new tokens after a prompt of 8 tokens"),
-        (["the cat"], {"new_tokens": 0}, "no room"),
+        (["the cat"], {"new_tokens": 0}, "new_tokens is 0"),
         (["the cat"], {"new_tokens": 9}, "a row takes 13 tokens, and 'llada' works on 8"),
         (["the cat"], {"infill": True}, r"there is no \[MASK\] to fill in 'the cat'"),
     ],

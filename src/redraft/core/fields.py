@@ -192,24 +192,44 @@ def _number(kind: type, rules: tuple[Any, ...]) -> Take:
     bounds = [bound for rule in rules for bound in (rule if isinstance(rule, Interval) else [rule])]
     low = next((b for b in bounds if isinstance(b, Ge | Gt)), None)
     high = next((b for b in bounds if isinstance(b, Le | Lt)), None)
-    whole, infinite = kind is int, INFINITE in rules
-    words = _words("a whole number" if whole else "a number", low, high) + ", or infinity" * infinite
+    return _whole(low, high or Le(MOST)) if kind is int else _real(low, high, INFINITE in rules)
 
-    def take(value: Any) -> Any:
-        number = _counted(_plain(value), words, high is None) if whole else _measured(_plain(value), words, infinite)
-        if not (_above(number, low) and _below(number, high)):
+
+def _whole(low: Any, high: Any) -> Take:
+    words = _words("a whole number", _near(low), _near(high))
+
+    def take(value: Any) -> int:
+        number = _plain(value)
+        if not isinstance(number, int) or isinstance(number, bool):
             raise _No(words)
+        if not _above(number, low):
+            raise _No(words if _near(low) else f"{words}, {_edge(low)} at least")
+        if not _below(number, high):
+            raise _No(words if _near(high) else f"{words}, {_edge(high)} at most")
         return number
 
     return take
 
 
-def _counted(number: Any, words: str, unbounded: bool) -> int:
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise _No(words)
-    if unbounded and abs(number) > MOST:
-        raise _No(f"{words}, and {MOST} at most")
-    return number
+def _near(bound: Any) -> Any:
+    """The bound, unless it is so far out that it need not be told beforehand."""
+    return bound if bound is None or abs(_edge(bound)) < MOST else None
+
+
+def _edge(bound: Any) -> Any:
+    return next(getattr(bound, name) for name in ("ge", "gt", "le", "lt") if hasattr(bound, name))
+
+
+def _real(low: Any, high: Any, infinite: bool) -> Take:
+    words = _words("a number", low, high) + ", or infinity" * infinite
+
+    def take(value: Any) -> float:
+        number = _measured(_plain(value), words, infinite)
+        if not (_above(number, low) and _below(number, high)):
+            raise _No(words)
+        return number
+
+    return take
 
 
 def _measured(number: Any, words: str, infinite: bool) -> float:

@@ -33,7 +33,7 @@ from redraft.core.trace import OWN, Trace
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]
 RunSeed = Annotated[int, Interval(ge=-(2**63), le=2**63 - 1)]
-"""The words of a key: whole numbers of 64 bits."""
+"""What fits the words of a key."""
 
 
 def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class _Members:
         if not verifiers:
             raise RedraftError("there are no verifiers to combine")
         for name, verifier in verifiers.items():
-            taken(f"verifiers[{name!r}]", verifier, Verifier)
+            taken(f"verifier {name!r}", verifier, Verifier)
         self.all = {name: v if isinstance(v, Batched) else Batched(v) for name, v in verifiers.items()}
         self.calls = sum(v.calls_per_row for v in self.all.values())
 
@@ -41,6 +42,11 @@ def _named(name: str, ask: Verifier, samples: Tensor, problems: Problems) -> Ten
         raise error.of(name) from error
 
 
+def _pair(name: str, part: Any) -> tuple[Verifier, float]:
+    verifier, weight = taken(f"part {name!r}", part, tuple[Any, Any])
+    return verifier, taken(f"the weight of verifier {name!r}", weight, float)
+
+
 class WeightedSum:
     """The sum of verifiers' scores, each times its weight; a call costs one for every verifier in it.
 
@@ -54,7 +60,7 @@ class WeightedSum:
         Raises:
             RedraftError: there are none, or a weight is no finite number.
         """
-        held = {name: taken(f"parts[{name!r}]", part, tuple[Verifier, float]) for name, part in parts.items()}
+        held = {name: _pair(name, part) for name, part in parts.items()}
         self._members = _Members({name: verifier for name, (verifier, _) in held.items()})
         self.weights = {name: weight for name, (_, weight) in held.items()}
         members = self._members.all
