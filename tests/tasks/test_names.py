@@ -14,7 +14,7 @@ NAMES = ["sudoku", "sudoku-tokens", "python", "digits", "markov"]
     [
         ({"difficulty": "herd"}, "unknown difficulty 'herd'; did you mean 'hard'"),
         ({"split": "tests"}, "unknown split 'tests'; did you mean 'test'"),
-        ({"n": 0}, "n is 0: ask for a whole number of problems from 1 to 16777215"),
+        ({"n": 0}, "n is 0: it must be a whole number of 1 or more"),
     ],
 )
 def test_what_the_task_does_not_know_is_one_sentence(settings, message):

@@ -7,8 +7,9 @@ import importlib
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
+Answer = TypeVar("Answer")
 _SHORT = reprlib.Repr()
 _SHORT.maxtuple = _SHORT.maxlist = 8
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
@@ -64,12 +65,18 @@ def pickled(error: BaseException) -> str:
     return hint if "safetensors" in str(error) else ""
 
 
-def check_range(settings: object, **most: float) -> None:
-    """Raise unless each named attribute of `settings` lies in [0, its most]."""
-    for name, top in most.items():
-        value = getattr(settings, name)
-        if not 0 <= value <= top:
-            raise RedraftError(f"{name} is {value}: it must lie in [0, {top}]")
+def asked(who: str, ask: Callable[..., Answer], *about: Any) -> Answer:
+    """What a part that may be a user's own answers, or the sentence that says how it failed.
+
+    Raises:
+        RedraftError: it raised.
+    """
+    try:
+        return ask(*about)
+    except RedraftError:
+        raise
+    except Exception as error:
+        raise RedraftError(f"{who} raised {type(error).__name__}: {said(error)}") from error
 
 
 def require(module: str, extra: str) -> Any:

@@ -35,6 +35,8 @@ MOST = 2**24 - 1
 """The largest whole number where no bound is stated: what is counted here is made one by one, or held in memory."""
 FEW = 8
 """So many words are listed."""
+UNSAID = {"random", "remembers"}
+"""What parts of one's own need not say of themselves."""
 INFINITE = "may be infinite"
 """Beside the bounds of a number that may also be infinite."""
 Count = Annotated[int, Ge(1)]
@@ -167,8 +169,8 @@ def _taker(hint: Any, rules: tuple[Any, ...] = ()) -> Take:
         return _many(list if origin is list else tuple, _taker(args[0]), rules)
     if origin in (dict, Mapping) or hint is dict:
         return _instance(Mapping, "a mapping")
-    if origin is Callable or hint is Callable:
-        return _callable
+    if origin is Callable:
+        return _function(len(args[0]) if isinstance(args[0], list) else None)
     return _simple(hint, rules)
 
 
@@ -297,10 +299,26 @@ def _path(value: Any) -> Path:
     return Path(value)
 
 
-def _callable(value: Any) -> Any:
-    if not callable(value):
-        raise _No("a function")
-    return value
+def _function(number: int | None) -> Take:
+    """What can be called with so many arguments, and is no class."""
+    words = "a function" if number is None else f"a function of {number} argument{'s' * (number > 1)}"
+
+    def take(value: Any) -> Any:
+        if not callable(value) or isinstance(value, type) or not _callable_with(value, number):
+            raise _No(words)
+        return value
+
+    return take
+
+
+def _callable_with(function: Callable[..., Any], number: int | None) -> bool:
+    try:
+        inspect.signature(function).bind(*range(number or 0))
+    except TypeError:
+        return number is None
+    except ValueError:  # of what is built in nothing is known
+        return True
+    return True
 
 
 def _word(words: Sequence[Any]) -> Take:
@@ -413,18 +431,23 @@ def _like(ours: Take, own: Take) -> Take:
 
 
 def _made(protocol: Any, such: str = "") -> Take:
-    """A part of one's own or of ours: whatever has the methods of a protocol, and is no class."""
+    """A part of one's own or of ours: whatever has the methods and attributes of a protocol, and is no class."""
     bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
-    found = {name for base in bases for name, held in vars(base).items() if callable(held)}
-    methods = sorted(name for name in found if not name.startswith("_") or name == "__call__")
+    found = {
+        name for base in bases for name, held in vars(base).items() if callable(held) or isinstance(held, property)
+    }
+    members = sorted(name for name in found - UNSAID if not name.startswith("_") or name == "__call__")
     words = _named(protocol) + (f", such as {such}" if such else "")
+    number = len(inspect.signature(protocol.__call__).parameters) - 1 if "__call__" in members else 0
 
     def take(value: Any) -> Any:
-        missing = [name for name in methods if not hasattr(value, name)]
+        missing = [name for name in members if not hasattr(type(value), name) and not hasattr(value, name)]
         if isinstance(value, type):
             raise _No(f"{words}: write {value.__name__}(...)")
         if missing:
-            raise _No(words if len(missing) == len(methods) else f"{words}, and it has no `{missing[0]}`")
+            raise _No(words if len(missing) == len(members) else f"{words}, and it has no `{missing[0]}`")
+        if number and not _callable_with(value, number):
+            raise _No(f"{words}, which takes {number} argument{'s' * (number > 1)}")
         return value
 
     return take

@@ -19,7 +19,7 @@ from redraft.core.checkpoint import Checkpoint
 from redraft.core.content import content, marked
 from redraft.core.counting import CountedModel, CountedVerifier
 from redraft.core.distinct import warn_of_copies
-from redraft.core.errors import RedraftError, shown
+from redraft.core.errors import RedraftError, asked, shown
 from redraft.core.fields import taken
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method
@@ -78,8 +78,8 @@ def run(
     _check_arguments(method, model, problems, verifier, budget, start)
     seed, progress = taken("seed", seed, RunSeed), taken("progress", progress, bool | None)
     checkpoint = taken("checkpoint", checkpoint, Path | None)
-    for name, each in (("evaluate", evaluate), ("on_draft", on_draft)):
-        taken(name, each, Callable[..., Any] | None)
+    evaluate = taken("evaluate", evaluate, Callable[[Any, Any], Any] | None)
+    on_draft = taken("on_draft", on_draft, Callable[[Any, Any], Any] | None)
     _check(model, problems, start)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
     store = Checkpoint(checkpoint, session.fingerprint(start)) if checkpoint else None
@@ -132,7 +132,7 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
         first = int(problems.ids[problems.frozen.all(1)][0])
         raise RedraftError(f"problem {first} has every region frozen: there is nothing to generate")
     if start is not None:
-        clean = model.encode(start)
+        clean = asked(f"{model.name!r}, asked to encode `start`,", model.encode, start)
         if clean.shape != problems.x.shape:
             raise RedraftError(f"start has shape {tuple(clean.shape)}, but the problems need {tuple(problems.x.shape)}")
         if not clean.isfinite().all():
@@ -327,7 +327,7 @@ class _Session:
         if known or self.evaluate:
             samples = self.model.decode(draft.state.x)
             metrics |= {"log_likelihood": known(samples)} if known else {}
-            metrics |= self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+            metrics |= asked("evaluate", self._metrics, samples, rows) if self.evaluate else {}
         _columns(scores, len(rows), OWN, type(self.method).__name__)
         _columns(metrics, len(rows), (*OWN, *scores), "evaluate")
         self.trace.append(
@@ -341,6 +341,12 @@ class _Session:
             **metrics,
         )
         return self._stops()
+
+    def _metrics(self, samples: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        found: Any = self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+        if not isinstance(found, dict):
+            raise RedraftError(f"evaluate gave {shown(found)}: metrics by name are asked for, such as task.evaluate's")
+        return found
 
     def _stops(self) -> bool:
         """Show the samples so far; whether no more are wanted."""

@@ -57,7 +57,7 @@ class Evolution:
         """Reject settings without a meaning."""
         checked(self)
         if self.elites >= self.population:
-            raise RedraftError(f"elites is {self.elites}: it must lie between 1 and {self.population - 1}")
+            raise RedraftError(f"elites is {self.elites}: it must be less than population, which is {self.population}")
         if any(high < low for high, low in zip(self.levels, self.levels[1:], strict=False)):
             raise RedraftError(f"levels is {self.levels}: they must never rise")
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from redraft.core.build import assigned, call
 from redraft.core.errors import RedraftError, unknown
-from redraft.core.fields import Among, AtLeast0, Count, Part, arguments, checked, taken
+from redraft.core.fields import Among, AtLeast0, Count, Part, Share, arguments, checked, taken
 from redraft.core.model import Model
 from redraft.core.registry import SAMPLERS
 from redraft.core.state import State
@@ -73,7 +73,7 @@ def llada(
     return Unmask(steps, Rule(Even(), EndsLast() if ends_last else Confidence()), draw=draw, block=block)
 
 
-def llada2(steps: int = 32, draw: Draw = Draw(temperature=0), confidence: float = 0.95, block: int = 32) -> Unmask:
+def llada2(steps: int = 32, draw: Draw = Draw(temperature=0), confidence: Share = 0.95, block: int = 32) -> Unmask:
     """LLaDA2: in its attention's blocks, every token surer than a threshold at once. Bie et al. 2025, 2512.15745.
 
     `steps` are those of a block: in equal shares they reveal it at least. Tokens are ranked, and compared with the
@@ -85,8 +85,8 @@ def llada2(steps: int = 32, draw: Draw = Draw(temperature=0), confidence: float 
 def llada2_1(
     steps: int = 32,
     draw: Draw = Draw(temperature=0),
-    confidence: float = 0.7,
-    editing: float = 0.5,
+    confidence: Share = 0.7,
+    editing: Share = 0.5,
     block: int = 32,
 ) -> Unmask:
     """LLaDA2.1: LLaDA2, and revealed tokens of the block give way to others above a threshold. arXiv 2602.08676.
@@ -123,7 +123,7 @@ def dream(
 def threshold(
     steps: int | None = None,
     draw: Draw = Draw(temperature=0),
-    confidence: float = 0.9,
+    confidence: Share = 0.9,
     block: int | None = 32,
     factor: float | None = None,
 ) -> Unmask:
