@@ -64,8 +64,8 @@ class Case:
         try:
             made = self.make(value)
         except RedraftError as error:
-            word = isinstance(value, str) and value and value in str(error)
-            named = word or re.search(rf"\b{re.escape(self.name.rstrip('s'))}s?\b", str(error))
+            word = isinstance(value, str) and repr(value) in str(error)
+            named = word or re.search(rf"\b{re.escape(self.name.removesuffix('s'))}s?\b", str(error))
             return "sentence" if named and "\n" not in str(error) else "nameless"
         except Exception:
             return "trace"
@@ -297,25 +297,31 @@ def _ran(needed: dict[str, Any], name: str, value: Any) -> Any:
 # ---- what comes of it
 
 
-def counts(values: Sequence[Any] = VALUES) -> Counter[str]:
+@cache
+def constructed() -> list[Case]:
+    """The settings of dataclasses and presets, which cost nothing to make."""
+    return [*_methods(), *_samplers(), *_parts(), *_recipes()]
+
+
+def counts(values: Sequence[Any] = VALUES, of: Sequence[Case] | None = None) -> Counter[str]:
     """How often each outcome comes, of every setting with every value."""
-    return Counter(case.outcome(value) for case in cases() for value in values)
+    return Counter(case.outcome(value) for case in of or cases() for value in values)
 
 
-def failures(values: Sequence[Any] = VALUES) -> list[str]:
+def failures(values: Sequence[Any] = VALUES, of: Sequence[Case] | None = None) -> list[str]:
     """The settings and values that end in neither a sentence nor the right thing."""
-    found = ((case, value, case.outcome(value)) for case in cases() for value in values)
+    found = ((case, value, case.outcome(value)) for case in of or cases() for value in values)
     return [f"{case.where}.{case.name} = {shown(value)}: {what}" for case, value, what in found if what not in GOOD]
 
 
 GOOD = ("sentence", "right")
 
 
-def accepted(values: Sequence[Any] = VALUES) -> list[tuple[Case, Any]]:
+def accepted(values: Sequence[Any] = VALUES, of: Sequence[Case] | None = None) -> list[tuple[Case, Any]]:
     """Settings and values that can be run."""
     return [
         (case, value)
-        for case in cases()
+        for case in of or cases()
         for value in values
         if case.run
         and case.outcome(value) == "right"

@@ -60,11 +60,7 @@ class CountedModel:
         Raises:
             RedraftError: it fails, or gives no tensor with a sample for each row.
         """
-        samples: Any = asked(f"{self._model.name!r}, asked to decode,", self._model.decode, x)
-        if not isinstance(samples, Tensor) or samples.shape[:1] != x.shape[:1]:
-            given = f"shape {tuple(samples.shape)}" if isinstance(samples, Tensor) else f"a {type(samples).__name__}"
-            raise RedraftError(f"{self._model.name!r} decoded {len(x)} rows to {given}: one sample each is asked for")
-        return samples
+        return decoded(self._model, x)
 
     def credit(self, problem: Tensor) -> None:
         """Count evaluations of the problems (B,) that a sampler could reuse."""
@@ -145,6 +141,15 @@ class CountedModel:
             raise RedraftError(
                 f"{name!r} predicted logits of {logits.shape[2]} words, and its vocabulary has {vocabulary}"
             )
+
+
+def decoded(model: Model, x: Tensor) -> Tensor:
+    """See `CountedModel.decode`."""
+    samples: Any = asked(f"{model.name!r}, asked to decode,", model.decode, x)
+    if not isinstance(samples, Tensor) or samples.shape[:1] != x.shape[:1]:
+        given = f"shape {tuple(samples.shape)}" if isinstance(samples, Tensor) else f"a {type(samples).__name__}"
+        raise RedraftError(f"{model.name!r} decoded {len(x)} rows to {given}: one sample each is asked for")
+    return samples
 
 
 def _like(state: State, prediction: Prediction, name: str) -> Prediction:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from redraft.core.batched import Batched
 from redraft.core.checkpoint import Checkpoint
 from redraft.core.content import content, marked
-from redraft.core.counting import CountedModel, CountedVerifier
+from redraft.core.counting import CountedModel, CountedVerifier, decoded
 from redraft.core.distinct import warn_of_copies
 from redraft.core.errors import RedraftError, asked, shown
 from redraft.core.fields import taken
@@ -325,7 +325,7 @@ class _Session:
         rows = draft.state.problem.cpu()
         known, metrics = getattr(self.model, "log_likelihood", None), dict[str, Tensor]()
         if known or self.evaluate:
-            samples = self.model.decode(draft.state.x)
+            samples = decoded(self.model, draft.state.x)
             metrics |= {"log_likelihood": known(samples)} if known else {}
             metrics |= asked("evaluate", self._metrics, samples, rows) if self.evaluate else {}
         _columns(scores, len(rows), OWN, type(self.method).__name__)
@@ -350,12 +350,12 @@ class _Session:
 
     def _stops(self) -> bool:
         """Show the samples so far; whether no more are wanted."""
-        return bool(self.on_draft and self.on_draft(self.model.decode(self.final), self.trace))
+        return bool(self.on_draft and self.on_draft(decoded(self.model, self.final), self.trace))
 
     def result(self) -> Result:
         """All that the run gives back."""
         return Result(
-            samples=self.model.decode(self.final),
+            samples=decoded(self.model, self.final),
             ids=self.problems.ids,
             trace=self.trace,
             candidates=self.candidates,
