@@ -394,11 +394,11 @@ def test_importing_redraft_imports_no_heavy_package():
         ({"method": "ipr"}, "method is 'ipr': give one with its settings"),
         ({"method": IPR}, "method is the class IPR: give one with its settings"),
         ({"model": "python"}, "model is 'python': give what redraft.load_model"),
-        ({"problems": ["a"]}, "problems is a value of type list: give what task.problems"),
+        ({"problems": ["a"]}, "problems is ..a..: give what task.problems"),
         ({"verifier": "clip"}, r"verifier is 'clip': give a function, or what redraft.load_verifier"),
         ({"budget": 800}, r"budget is 800: give redraft.Budget\(nfe=...\)"),
         ({"seed": 1.5}, "seed is 1.5: it must be a whole number"),
-        ({"start": [1]}, "start is a value of type list: give a tensor of samples"),
+        ({"start": [1]}, "start is .1.: give a tensor of samples"),
     ],
 )
 def test_arguments_of_another_kind_are_one_sentence(change, words):

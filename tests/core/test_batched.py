@@ -407,10 +407,10 @@ def test_a_verifier_without_blame_says_so_and_costs_nothing():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"size": 0}, "size is 0: it must be 1 or more"),
+        ({"size": 0}, "size is 0: it must be a whole number of 1 or more"),
         ({"retries": -1}, "retries is -1"),
         ({"wait": -0.5}, "wait is -0.5"),
-        ({"timeout": 0}, "timeout is 0: it must be above 0"),
+        ({"timeout": 0}, "timeout is 0: it must be a number above 0"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(settings, sentence):

@@ -61,5 +61,5 @@ def test_a_bad_verifier_is_one_sentence(scores, message):
 def test_a_budget_below_one_is_refused(name):
     assert Budget(**{name: 1})
     for value in (0, -3):
-        with pytest.raises(RedraftError, match=f"budget {name} is {value}"):
+        with pytest.raises(RedraftError, match=f"{name} is {value}"):
             Budget(**{name: value})

@@ -160,9 +160,9 @@ def test_masked_models_evolve_on_their_way():
     [
         (lambda: Evolution(4, elites=4), "elites is 4"),
         (lambda: Evolution(tournament=0), "tournament is 0"),
-        (lambda: Evolution(beta=0.0), "beta 0.0"),
+        (lambda: Evolution(beta=0.0), "beta is 0.0"),
         (lambda: Evolution(levels=(0.5, 0.8)), "never rise"),
-        (lambda: Evolution(levels=(0.0,)), "never rise"),
+        (lambda: Evolution(levels=(0.0,)), "each item a number in"),
         (lambda: searched(Evolution(sampler=Sequential())), "take walks up on their way"),
         (lambda: searched(by=None), "needs a verifier"),
         (lambda: redraft.run(Evolution(), exact_model(), problems(2), verifier=verifier), "masks tokens"),

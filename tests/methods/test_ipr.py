@@ -200,13 +200,13 @@ def test_a_model_without_regions_is_refused_before_anything_is_spent(offers):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ratio": 0}, "ratio is 0: it must lie in"),
+        ({"ratio": 0}, "ratio is 0: it must be a number in"),
         ({"ratio": 1.01}, "ratio is 1.01"),
         ({"ratio": -0.5}, "ratio is -0.5"),
         ({"level": 0}, "level is 0"),
         ({"level": 1.5}, "level is 1.5"),
         ({"iterations": -1}, "iterations is -1"),
-        ({"noise": "old"}, "noise is 'old': use 'fresh' or 'fixed'"),
+        ({"noise": "old"}, "unknown noise 'old'; known: fixed, fresh"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(settings, message):

@@ -151,10 +151,10 @@ def test_the_best_paths_go_on():
     ("make", "words"),
     [
         (lambda: ZeroOrder(cosine=1.0), "cosine is 1.0"),
-        (lambda: ZeroOrder(neighbours=0), "neighbours 0"),
+        (lambda: ZeroOrder(neighbours=0), "neighbours is 0"),
         (lambda: ZeroOrder(patience=0), "patience is 0"),
-        (lambda: Paths(forward=0.8, backward=0.5), "forward < backward"),
-        (lambda: Paths(width=0), "width 0"),
+        (lambda: Paths(forward=0.8, backward=0.5), "forward is 0.8: it must be less than backward"),
+        (lambda: Paths(width=0), "width is 0"),
         (lambda: DraftThenVerify(2, 3), "finalists is 3"),
         (lambda: Halving(kept=1.0), "kept"),
         (lambda: searched(Paths(sampler=Sequential())), "on their way"),

@@ -106,7 +106,7 @@ def test_guidance_mixes_with_and_without_the_label(model):
     assert torch.allclose(model.guided(1.0).predict(state).clean, plain, atol=1e-5)
     assert torch.allclose(model.guided(3.0).predict(state).clean, without + 3 * (plain - without), atol=1e-5)
     assert redraft.guided(model, 3.0).name == "digits guided by 3"
-    with pytest.raises(RedraftError, match="scale is nan: it must be finite"):
+    with pytest.raises(RedraftError, match="scale is nan: it must be a finite number"):
         model.guided(float("nan"))
 
 

@@ -216,7 +216,7 @@ def test_a_preset_by_name_has_its_own_steps():
         (lambda: Unmask(None, Rule(Threshold(), Confidence()), corrector=Corrector()), "no corrector"),
         (lambda: Unmask(8, Rule(Threshold(), Confidence()), edit=Edit()), "set steps=None"),
         (lambda: Edit(1.5), "confidence is 1.5"),
-        (lambda: Edit(steps=0), "1 step or more, not 0"),
+        (lambda: Edit(steps=0), "steps is 0"),
         (lambda: Factor(0), "factor is 0"),
         (lambda: Threshold(least=0), "least is 0"),
         (lambda: preset("llada2", steps=0), "steps is 0 and block 32"),

@@ -186,7 +186,7 @@ def test_the_random_order_is_uniform():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"overlap": 1.1}, "overlap is 1.1: it must lie in"),
+        ({"overlap": 1.1}, "overlap is 1.1: it must be a number in"),
         ({"overlap": -0.1}, "overlap is -0.1"),
         ({"stochasticity": 2}, "stochasticity is 2"),
         ({"temperature": -1.0}, "temperature is -1"),

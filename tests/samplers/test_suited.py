@@ -209,7 +209,7 @@ def test_a_path_is_changed_of_flows_alone():
         redraft.run(FK(sampler=Scheduled(4, stochasticity=1.0, path="vp")), model, problems, verifier=score)
     with pytest.raises(RedraftError, match="set stochasticity=1"):
         Scheduled(4, path="vp")
-    with pytest.raises(RedraftError, match="path is 'ddpm'"):
+    with pytest.raises(RedraftError, match="unknown path 'ddpm'"):
         Parallel(4, path="ddpm")
     flux, problems, _ = setting("flux")
     result = redraft.run(

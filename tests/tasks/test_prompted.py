@@ -61,7 +61,7 @@ def test_without_a_model_there_are_as_many_free_tokens_as_with_one(file):
     ("settings", "problems", "sentence"),
     [
         ({"file": None}, {}, "the task 'prompts' needs `file`, such as a text with a prompt a line"),
-        ({"new_tokens": 0}, {}, "new_tokens is 0: it must be 1 or more"),
+        ({"new_tokens": 0}, {}, "new_tokens is 0: it must be a whole number of 1 or more"),
         ({"kind": "txt"}, {}, "unknown set of prompts 'txt'; did you mean 'text'"),
         ({}, {"n": 4}, "mine.jsonl has 3 prompts and n is 4: ask for no more, and for more samples of each by"),
         ({}, {"n": 0}, "n is 0"),

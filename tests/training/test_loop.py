@@ -312,7 +312,6 @@ def test_a_size_a_rate_or_a_share_without_a_meaning_is_refused_first(tmp_path, u
 
 def test_a_size_that_is_given_is_not_the_presets():
     assert loop.sizes({"cpu": (5, 6)}, TrainSudoku(steps=1)) == (1, 6)
-    assert loop.sizes({"cpu": (5, 6)}, TrainSudoku(steps=0, batch=0)) == (0, 0)
 
 
 def test_no_evaluation_leaves_no_trace_of_one_in_the_card(tmp_path):

@@ -488,10 +488,10 @@ def test_a_redirection_is_not_followed_with_the_key(status):
     ("options", "words"),
     [
         ({"base_url": "file:///etc/passwd"}, "must begin with http"),
-        ({"encoding": "gif"}, "'png' or 'jpeg'"),
-        ({"threads": 0}, "threads of 1 or more"),
-        ({"timeout": 0}, "timeout above 0"),
-        ({"retries": -1}, "retries and wait"),
+        ({"encoding": "gif"}, "unknown encoding 'gif'"),
+        ({"threads": 0}, "threads is 0: it must be a whole number from 1 to"),
+        ({"timeout": 0}, "timeout is 0: it must be a number above 0"),
+        ({"retries": -1}, "retries is -1: it must be a whole number of 0 or more"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(options, words):

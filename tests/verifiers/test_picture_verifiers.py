@@ -36,6 +36,7 @@ from redraft.verifiers import (
 )
 from redraft.verifiers.encoders import Preprocess, pixels, taken
 from redraft.verifiers.heads import chain, read_weights, weight_file
+from redraft.verifiers.pictures import SCALES, SCORES
 
 WORDS = ["<unk>", "<pad>", "<s>", "</s>", "<image>", "a", "red", "dog", "cat", "on", "roof", "yes", "Yes", "no", "No"]
 WORDS += ["Does", "this", "figure", "show", "Please", "answer", "or", "?", ".", '"', ":", "USER", "ASSISTANT"]
@@ -310,7 +311,7 @@ def test_clip_scores_are_the_network_s_own(clip):
     cosine = logits / float(net.logit_scale.exp())
     problems = with_prompts()
     assert cosine.min() < -0.01 < 0.01 < cosine.max()
-    found = {scale: CLIPScore(path, scale=scale, device="cpu")(PICTURES, problems) for scale in CLIPScore.SCALES}
+    found = {scale: CLIPScore(path, scale=scale, device="cpu")(PICTURES, problems) for scale in SCALES}
     torch.testing.assert_close(found["cosine"], cosine, atol=1e-5, rtol=0)
     torch.testing.assert_close(found["logit"], logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found["clipscore"], 2.5 * cosine.clamp_min(0), atol=1e-5, rtol=0)
@@ -662,7 +663,7 @@ def test_a_score_is_the_probability_that_the_next_word_is_yes(llava):
     logp = answers(llava, PROMPTS, PICTURES)
     yes, no = logp[:, [11, 12]].logsumexp(1), logp[:, [13, 14]].logsumexp(1)
     wanted = {"probability": yes.exp(), "share": yes.exp() / (yes.exp() + no.exp()), "log-odds": yes - no}
-    assert set(wanted) == set(VQA.SCORES)
+    assert set(wanted) == set(SCORES)
     for score, expected in wanted.items():
         verifier = VQA(llava[0], device="cpu", score=score)
         torch.testing.assert_close(verifier(PICTURES, with_prompts()), expected, atol=1e-5, rtol=1e-4)
@@ -746,7 +747,7 @@ def test_self_agreement_is_paid_for_in_verifier_calls():
     other = SelfAgreement(model, verifier.features, encode=lambda s: encoded.append(1) or s[:, 0])
     other(model.decode(uniform(2, 6, 2)), toy_problems([0, 0]))
     assert encoded == [1]
-    with pytest.raises(RedraftError, match=r"level is 1.5: it must lie in \[0, 1\]"):
+    with pytest.raises(RedraftError, match=r"level is 1.5: it must be a number in \[0, 1\]"):
         SelfAgreement(model, verifier.features, level=1.5)
 
 

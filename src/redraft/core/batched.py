@@ -14,6 +14,7 @@ from torch import Tensor
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, said
+from redraft.core.fields import AtLeast0, Count, Number, Positive, checks, taken
 from redraft.core.memory import out_of_memory, release
 from redraft.core.rows import bytes_of
 from redraft.core.task import Problems, check_paired
@@ -42,13 +43,14 @@ class Batched:
         unique: samples that are equal, for problems with equal ids or for a blind verifier, are scored once.
     """
 
+    @checks
     def __init__(
         self,
         verifier: Verifier,
-        size: int | None = None,
-        retries: int = 0,
-        wait: float = 1.0,
-        timeout: float | None = None,
+        size: Count | None = None,
+        retries: Number = 0,
+        wait: AtLeast0 = 1.0,
+        timeout: Positive | None = None,
         unique: bool = True,
     ) -> None:
         """Call `verifier` so; see the attributes.
@@ -57,8 +59,7 @@ class Batched:
             RedraftError: a setting without a meaning, or batches of a verifier that compares all samples of a call.
         """
         self.verifier, self.retries, self.wait, self.timeout, self.unique = verifier, retries, wait, timeout, unique
-        self.size = trait(verifier, "rows") if size is None else size
-        _check(self)
+        self.size = taken("rows", trait(verifier, "rows"), Count | None) if size is None else size
         self.blind, self.relative = bool(trait(verifier, "blind")), bool(trait(verifier, "relative"))
         self.calls_per_row, self.blames = int(trait(verifier, "calls_per_row")), blames(verifier)
         if self.relative and self.size is not None:
@@ -249,12 +250,3 @@ def _firsts(keys: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
         first.setdefault(key, i)
     number = {key: n for n, key in enumerate(first)}
     return torch.tensor([*first.values()]), torch.tensor([number[key] for key in keys])
-
-
-def _check(batched: Batched) -> None:
-    for name, least in (("size", 1), ("retries", 0), ("wait", 0)):
-        value = getattr(batched, name)
-        if value is not None and value < least:
-            raise RedraftError(f"{name} is {value}: it must be {least} or more")
-    if batched.timeout is not None and not batched.timeout > 0:
-        raise RedraftError(f"timeout is {batched.timeout}: it must be above 0 seconds, or None")

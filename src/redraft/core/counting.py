@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from redraft.core.batched import Batched
 from redraft.core.distinct import prints
-from redraft.core.errors import RedraftError, said
+from redraft.core.errors import RedraftError, asked, said
 from redraft.core.ledger import Ledger
 from redraft.core.model import Model
 from redraft.core.state import Prediction, State
@@ -48,11 +49,21 @@ class CountedModel:
     def judge(self, name: str, x: Tensor, state: State) -> Tensor:
         """The model's critic on whole proposals `x`, counted as network passes and checked."""
         self._ledger.charge("critic", state.problem)
-        return _sound(name, self._model.judge(name, x, state), x)  # type: ignore[attr-defined]
+        judge = self._model.judge  # type: ignore[attr-defined]
+        return _sound(name, asked(f"critic {name!r}", judge, name, x, state), x)
 
     def quality(self, name: str, state: State, prediction: Prediction) -> Tensor:
         """The model's critic on a state, from the denoiser's own pass; checked, and free."""
-        return _sound(name, self._model.quality(name, state, prediction), state.x)  # type: ignore[attr-defined]
+        quality = self._model.quality  # type: ignore[attr-defined]
+        return _sound(name, asked(f"critic {name!r}", quality, name, state, prediction), state.x)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Samples (B, ...) of clean values (B, R, *region), as the model decodes them.
+
+        Raises:
+            RedraftError: it fails, or gives no tensor with a sample for each row.
+        """
+        return decoded(self._model, x)
 
     def credit(self, problem: Tensor) -> None:
         """Count evaluations of the problems (B,) that a sampler could reuse."""
@@ -82,12 +93,7 @@ class CountedModel:
         return self._checked(state[first])[place]
 
     def _checked(self, state: State) -> Prediction:
-        prediction = self._predicted(state)
-        if prediction.clean.shape != state.x.shape:
-            raise RedraftError(
-                f"{self._model.name!r} predicted shape {tuple(prediction.clean.shape)} for values of shape "
-                f"{tuple(state.x.shape)}"
-            )
+        prediction = _like(state, self._predicted(state), self._model.name)
         if "tokens" in self._model.offers:
             self._check_logits(prediction.logits, state.x)
         # a maximum over words is NaN if any is, and words that are never drawn are at -inf
@@ -106,14 +112,15 @@ class CountedModel:
     def _predicted(self, state: State) -> Prediction:
         """What the model says, if it is a prediction."""
         try:
-            prediction: Any = self._model.predict(state)
-        except IndexError as error:
-            if "tokens" not in self._model.offers:
+            prediction: Any = asked(f"the model {self._model.name!r}", self._model.predict, state)
+        except RedraftError as error:
+            cause = error.__cause__
+            if "tokens" not in self._model.offers or not isinstance(cause, IndexError):
                 raise
             raise RedraftError(
                 f"{self._model.name!r} raised IndexError for the tokens {int(state.x.min())} to {int(state.x.max())}: "
-                f"do its logits have more words than it reads? ({said(error)})"
-            ) from error
+                f"do its logits have more words than it reads? ({said(cause)})"
+            ) from cause
         clean = getattr(prediction, "clean", None)
         if not isinstance(prediction, Prediction) or not isinstance(clean, Tensor):
             given = "one without clean values" if isinstance(prediction, Prediction) else type(prediction).__name__
@@ -134,16 +141,54 @@ class CountedModel:
                 f"{name!r} predicted logits of shape {tuple(logits.shape)} for tokens of shape {tuple(x.shape)}: "
                 "one number for each word, at each token, is asked for"
             )
+        if not logits.is_floating_point() or logits.device != x.device:
+            raise RedraftError(
+                f"{name!r} predicted logits of {logits.dtype} on {logits.device}: floating-point numbers on "
+                f"the tokens' device, {x.device}, are asked for"
+            )
         if vocabulary is not None and logits.shape[2] > vocabulary:
             raise RedraftError(
                 f"{name!r} predicted logits of {logits.shape[2]} words, and its vocabulary has {vocabulary}"
             )
 
 
-def _sound(name: str, wrong: Tensor, x: Tensor) -> Tensor:
+def decoded(model: Model, x: Tensor) -> Tensor:
+    """See `CountedModel.decode`."""
+    samples: Any = asked(f"{model.name!r}, asked to decode,", model.decode, x)
+    if not isinstance(samples, Tensor) or samples.shape[:1] != x.shape[:1]:
+        given = f"shape {tuple(samples.shape)}" if isinstance(samples, Tensor) else f"a {type(samples).__name__}"
+        raise RedraftError(f"{model.name!r} decoded {len(x)} rows to {given}: one sample each is asked for")
+    return samples
+
+
+def _like(state: State, prediction: Prediction, name: str) -> Prediction:
+    """The prediction, of the precision of the state's values, if its parts are of their shapes, kind and device."""
+    x = state.x
+    for what, value, shape in (
+        ("", prediction.clean, x.shape),
+        ("uncertainties of ", prediction.uncertainty, state.t.shape),
+        ("variances of ", prediction.variance, x.shape),
+    ):
+        if value is None:
+            continue
+        if not isinstance(value, Tensor) or value.shape != shape:
+            given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise RedraftError(f"{name!r} predicted {what}{given} for values of shape {tuple(x.shape)}")
+        if value.device != x.device:
+            raise RedraftError(f"{name!r} predicted {what}values on {value.device}, and the state is on {x.device}")
+    clean = prediction.clean
+    if clean.is_complex() or clean.is_floating_point() != x.is_floating_point():
+        raise RedraftError(f"{name!r} predicted {clean.dtype}, where the state's values are {x.dtype}")
+    return prediction if clean.dtype == x.dtype else replace(prediction, clean=clean.to(x.dtype))
+
+
+def _sound(name: str, wrong: Any, x: Tensor) -> Tensor:
     """What a critic says of tokens (B, R), if it is a number for each."""
-    if wrong.shape != x.shape:
-        raise RedraftError(f"critic {name!r} gave shape {tuple(wrong.shape)} for tokens of shape {tuple(x.shape)}")
+    if not isinstance(wrong, Tensor) or wrong.shape != x.shape:
+        given = f"shape {tuple(wrong.shape)}" if isinstance(wrong, Tensor) else f"a {type(wrong).__name__}"
+        raise RedraftError(f"critic {name!r} gave {given} for tokens of shape {tuple(x.shape)}")
+    if wrong.device != x.device:
+        raise RedraftError(f"critic {name!r} gave logits on {wrong.device}, and the tokens are on {x.device}")
     if not wrong.isfinite().all():
         raise RedraftError(f"critic {name!r} gave NaN or infinity")
     return wrong

@@ -5,8 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import reprlib
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+_SHORT = reprlib.Repr()
+_SHORT.maxtuple = _SHORT.maxlist = 8
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 
 
 class RedraftError(Exception):
@@ -22,7 +28,9 @@ class RedraftError(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> RedraftError:
     """The error for a `name` that is not among the `known` ones of its `kind`, with the nearest that is."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    name = str(name)
+    name = name if len(name) < 80 else f"{name[:76]}..."
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
     return RedraftError(f"unknown {kind} {name!r}; {hint}")
 
@@ -46,8 +54,11 @@ def shown(value: Any) -> str:
     """What a person gave, in a few words."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
+    if type(value) is int and value.bit_length() > 200:  # Python spells no number of thousands of digits
+        return f"a number of {value.bit_length()} bits"
     plain = isinstance(value, int | float | str | bool | None)
-    return repr(value) if plain else f"a value of type {type(value).__name__}"
+    listed = isinstance(value, list | tuple) and all(isinstance(each, int | float | str | None) for each in value)
+    return _SHORT.repr(value) if plain or listed else f"a value of type {type(value).__name__}"
 
 
 def said(error: BaseException) -> str:
@@ -61,12 +72,18 @@ def pickled(error: BaseException) -> str:
     return hint if "safetensors" in str(error) else ""
 
 
-def check_range(settings: object, **most: float) -> None:
-    """Raise unless each named attribute of `settings` lies in [0, its most]."""
-    for name, top in most.items():
-        value = getattr(settings, name)
-        if not 0 <= value <= top:
-            raise RedraftError(f"{name} is {value}: it must lie in [0, {top}]")
+def asked(who: str, ask: Callable[..., Answer], *about: Any) -> Answer:
+    """What a part that may be a user's own answers, or the sentence that says how it failed.
+
+    Raises:
+        RedraftError: it raised.
+    """
+    try:
+        return ask(*about)
+    except RedraftError:
+        raise
+    except Exception as error:
+        raise RedraftError(f"{who} raised {type(error).__name__}: {said(error)}") from error
 
 
 def require(module: str, extra: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.fields import Ceiling, checked
 
 KINDS = ("denoiser", "critic", "verifier")
 
@@ -21,8 +21,8 @@ class Budget:
         verifier_calls: verifier rows.
     """
 
-    nfe: int | None = None
-    verifier_calls: int | None = None
+    nfe: Ceiling | None = None
+    verifier_calls: Ceiling | None = None
 
     def __str__(self) -> str:
         """The ceilings there are, in words."""
@@ -30,10 +30,8 @@ class Budget:
         return " and ".join(f"{value} {words[name]}" for name, value in vars(self).items() if value is not None)
 
     def __post_init__(self) -> None:
-        """Reject ceilings below one."""
-        for name, value in vars(self).items():
-            if value is not None and value < 1:
-                raise RedraftError(f"budget {name} is {value}: it must be 1 or more, or None for no ceiling")
+        """Reject settings without a meaning."""
+        checked(self)
 
 
 def are_accounts(held: dict[str, Tensor], problems: int) -> bool:

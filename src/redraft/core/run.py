@@ -7,19 +7,20 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from redraft.core.batched import Batched
 from redraft.core.checkpoint import Checkpoint, Finished
 from redraft.core.content import content, marked
-from redraft.core.counting import CountedModel, CountedVerifier
+from redraft.core.counting import CountedModel, CountedVerifier, decoded
 from redraft.core.distinct import warn_of_copies
-from redraft.core.errors import RedraftError, shown
+from redraft.core.errors import RedraftError, asked, shown
+from redraft.core.fields import taken
 from redraft.core.ledger import Budget, Ledger
 from redraft.core.method import Method, settled
 from redraft.core.model import Model, device_of
@@ -33,6 +34,8 @@ from redraft.core.trace import OWN, Trace
 
 Evaluate = Callable[[Tensor, Problems], dict[str, Tensor]]
 Scores = Callable[[Tensor, Problems], Tensor]
+RunSeed = Annotated[int, Interval(ge=-(2**63), le=2**63 - 1)]
+"""What fits the words of a key."""
 
 
 def run(
@@ -77,7 +80,11 @@ def run(
     Whatever a method, a model, a verifier, `evaluate` or `on_draft` raises has an attribute `result`: all that was
     finished before, or None. A draft counts when all of it is recorded.
     """
-    _check_arguments(method, model, problems, verifier, budget, seed, start)
+    _check_arguments(method, model, problems, verifier, budget, start)
+    seed, progress = taken("seed", seed, RunSeed), taken("progress", progress, bool | None)
+    checkpoint = taken("checkpoint", checkpoint, Path | None)
+    evaluate = taken("evaluate", evaluate, Callable[[Any, Any], Any] | None)
+    on_draft = taken("on_draft", on_draft, Callable[[Any, Any], Any] | None)
     _check(model, problems, start)
     method = settled(method, model)
     session = _Session(method, model, problems, verifier, budget or Budget(), seed, evaluate, on_draft)
@@ -102,7 +109,7 @@ def run(
     return result
 
 
-def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budget: Any, seed: Any, start: Any) -> None:
+def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budget: Any, start: Any) -> None:
     """Refuse what is of another kind than asked for, before anything is computed."""
     if isinstance(method, type) or not hasattr(method, "drafts"):
         raise RedraftError(f"method is {shown(method)}: give one with its settings, such as redraft.IPR(iterations=6)")
@@ -114,8 +121,6 @@ def _check_arguments(method: Any, model: Any, problems: Any, verifier: Any, budg
         raise RedraftError(f"verifier is {shown(verifier)}: give a function, or what redraft.load_verifier(...) gives")
     if budget is not None and not isinstance(budget, Budget):
         raise RedraftError(f"budget is {shown(budget)}: give redraft.Budget(nfe=...)")
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
-        raise RedraftError(f"seed is {shown(seed)}: it must be a whole number")
     if start is not None and not isinstance(start, Tensor):
         raise RedraftError(f"start is {shown(start)}: give a tensor of samples")
 
@@ -132,7 +137,7 @@ def _check(model: Model, problems: Problems, start: Tensor | None) -> None:
         first = int(problems.ids[problems.frozen.all(1)][0])
         raise RedraftError(f"problem {first} has every region frozen: there is nothing to generate")
     if start is not None:
-        clean = model.encode(start)
+        clean = asked(f"{model.name!r}, asked to encode `start`,", model.encode, start)
         if clean.shape != problems.x.shape:
             raise RedraftError(f"start has shape {tuple(clean.shape)}, but the problems need {tuple(problems.x.shape)}")
         if not clean.isfinite().all():
@@ -329,9 +334,9 @@ class _Session:
         """What is to be read off a draft."""
         known, metrics = getattr(self.model, "log_likelihood", None), dict[str, Tensor]()
         if known or self.evaluate:
-            samples = self.model.decode(draft.state.x)
+            samples = decoded(self.model, draft.state.x)
             metrics |= {"log_likelihood": known(samples)} if known else {}
-            metrics |= self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+            metrics |= asked("evaluate", self._evaluated, samples, rows) if self.evaluate else {}
         return metrics
 
     def _collected(self, before: Trace, draft: Draft) -> Trace:
@@ -343,10 +348,16 @@ class _Session:
         columns = {name: value.flatten() for name, value in draft.candidates.items()}
         return before.with_rows(problem=problem, draft=torch.full_like(problem, draft.number), **columns)
 
+    def _evaluated(self, samples: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        found: Any = self.evaluate(samples, self.problems[rows]) if self.evaluate else {}
+        if not isinstance(found, dict):
+            raise RedraftError(f"evaluate gave {shown(found)}: metrics by name are asked for, such as task.evaluate's")
+        return found
+
     def _stops(self) -> bool:
         """Show the samples so far; whether no more are wanted."""
         finished = self.finished
-        return bool(finished and self.on_draft and self.on_draft(self.model.decode(finished.final), finished.trace))
+        return bool(finished and self.on_draft and self.on_draft(decoded(self.model, finished.final), finished.trace))
 
     def hand(self, error: Exception) -> None:
         """Let an error bring along what is finished, if anything is and can be decoded."""
@@ -356,7 +367,7 @@ class _Session:
     def result(self) -> Result:
         """All that the run gives back."""
         assert self.finished is not None
-        samples = self.model.decode(self.finished.final)
+        samples = decoded(self.model, self.finished.final)
         return Result(
             samples=samples,
             ids=self.problems.ids,

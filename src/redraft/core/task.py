@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Among, taken
 from redraft.core.rows import Rows
 from redraft.core.state import State
 
@@ -43,6 +44,12 @@ class Problems(Rows):
 
 SEEDS = 2**20
 MOST = 2**24  # ids of a seed: a problem's number is the last 24 bits of its id
+HowMany = Annotated[int, Interval(ge=1, le=MOST - 1)]
+"""A number of problems."""
+ProblemSeed = Annotated[int, Interval(ge=0, le=SEEDS - 1)]
+"""A seed that they follow from."""
+Split = Annotated[str, Among(("train", "test"))]
+"""Which of a task's problems."""
 
 
 def origin(split: int, seed: int) -> int:
@@ -51,9 +58,7 @@ def origin(split: int, seed: int) -> int:
     Raises:
         RedraftError: the seed is below 0, or so large that ids would be another's.
     """
-    if not isinstance(seed, Integral) or not 0 <= seed < SEEDS:
-        raise RedraftError(f"the problems' seed is {seed!r}: it must lie in [0, {SEEDS})")
-    return split * SEEDS + seed
+    return split * SEEDS + int(taken("seed", seed, ProblemSeed))
 
 
 def check_n(n: int) -> None:
@@ -62,8 +67,7 @@ def check_n(n: int) -> None:
     Raises:
         RedraftError: it is not.
     """
-    if not isinstance(n, Integral) or isinstance(n, bool) or not 1 <= n < MOST:
-        raise RedraftError(f"n is {n!r}: ask for a whole number of problems from 1 to {MOST - 1}")
+    taken("n", n, HowMany)
 
 
 def check_samples(

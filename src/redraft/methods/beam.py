@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.distinct import Differing
-from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import best_rows
@@ -38,15 +38,14 @@ class Beam:
         sampler: the base, of random steps; one that suits the model if not given.
     """
 
-    beams: int = 2
-    children: int = 2
+    beams: Count = 2
+    children: Count = 2
     reward: AnyReward = field(default_factory=Reward)
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.beams < 1 or self.children < 1:
-            raise RedraftError(f"beams is {self.beams} and children {self.children}: both must be 1 or more")
+        checked(self)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""

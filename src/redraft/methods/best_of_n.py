@@ -13,6 +13,7 @@ from torch import Tensor
 
 from redraft.core.distinct import distinct, prints
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import flat
@@ -33,15 +34,15 @@ class BestOfN:
         sampler: how they are drawn; one that suits the model if not given.
     """
 
-    n: int = 4
-    at_once: int = 1
+    n: Count = 4
+    at_once: Count = 1
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_samples})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.n < 1 or self.at_once < 1 or self.n % self.at_once:
-            given = f"n is {self.n} and at_once {self.at_once}"
-            raise RedraftError(f"{given}: both must be 1 or more, and the second divide the first")
+        checked(self)
+        if self.n % self.at_once:
+            raise RedraftError(f"n is {self.n} and at_once {self.at_once}: the second must divide the first")
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The best of 1, 2, ... times `at_once` samples; a start from elsewhere is the first to beat."""

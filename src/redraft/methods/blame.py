@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import AtLeast0, Temperature, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.state import Draft, State, merge
@@ -27,13 +28,12 @@ class Blame:
             elsewhere.
     """
 
-    floor: float = 0.1
+    floor: AtLeast0 = 0.1
     nfe = 0
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.floor < 0:
-            raise RedraftError(f"floor is {self.floor}: it must be 0 or more")
+        checked(self)
 
     def chosen(
         self, model: Model, state: State, number: Tensor, round_: int, streams: Streams, verifier: Verifier | None
@@ -67,13 +67,12 @@ class Metropolis:
         alpha: temperature of the reward, above 0; near 0 only what is no worse is accepted.
     """
 
-    alpha: float = 0.1
+    alpha: Temperature = 0.1
     asks = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if not self.alpha > 0:
-            raise RedraftError(f"alpha is {self.alpha}: it must be above 0")
+        checked(self)
 
     def cost(self, draft: Draft) -> tuple[int, int]:
         """No network rows, and the verifier rows of the decision about a redraft."""

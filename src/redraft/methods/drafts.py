@@ -11,6 +11,7 @@ from torch import Tensor
 
 from redraft.core.distinct import among
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, Inside, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import best_rows
@@ -41,14 +42,15 @@ class DraftThenVerify:
         sampler: the sampler of the finalists; one that suits the model if not given.
     """
 
-    candidates: int = 16
-    finalists: int = 2
+    candidates: Count = 16
+    finalists: Count = 2
     draft: AnySampler | None = field(default=None, metadata={"suits": for_rough_drafts})
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if not 1 <= self.finalists <= self.candidates:
+        checked(self)
+        if self.finalists > self.candidates:
             raise RedraftError(
                 f"finalists is {self.finalists}: it must lie between 1 and {self.candidates}, the candidates"
             )
@@ -104,16 +106,14 @@ class Halving:
         sampler: the base; one that suits the model if not given.
     """
 
-    candidates: int = 16
-    levels: tuple[float, ...] = (0.7, 0.5, 0.3)
-    kept: float = 0.5
+    candidates: Count = 16
+    levels: tuple[Inside, ...] = (0.7, 0.5, 0.3)
+    kept: Inside = 0.5
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.candidates < 1 or not 0 < self.kept < 1 or not all(0 < level < 1 for level in self.levels):
-            given = f"candidates={self.candidates}, kept={self.kept}, levels={self.levels}"
-            raise RedraftError(f"halving needs 1 candidate or more, and kept and levels inside (0, 1), not {given}")
+        checked(self)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from redraft.core.distinct import among
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, Part, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.state import Draft, State, merge
@@ -45,22 +46,20 @@ class Evolution:
         sampler: from noise to samples; one that suits the model if not given.
     """
 
-    population: int = 8
-    levels: tuple[float, ...] = (1.0, 1.0, 0.8, 0.6)
-    elites: int = 2
-    tournament: int = 3
-    beta: float = 0.2
+    population: Count = 8
+    levels: tuple[Part, ...] = (1.0, 1.0, 0.8, 0.6)
+    elites: Count = 2
+    tournament: Count = 3
+    beta: Part = 0.2
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if not 1 <= self.elites < self.population:
-            raise RedraftError(f"elites is {self.elites}: it must lie between 1 and {self.population - 1}")
-        if self.tournament < 1 or not 0 < self.beta <= 1:
-            raise RedraftError(f"tournament is {self.tournament} and beta {self.beta}: 1 or more, and in (0, 1]")
-        falling = all(high >= low for high, low in zip(self.levels, self.levels[1:], strict=False))
-        if not falling or not all(0 < level <= 1 for level in self.levels):
-            raise RedraftError(f"levels is {self.levels}: they must lie in (0, 1] and never rise")
+        checked(self)
+        if self.elites >= self.population:
+            raise RedraftError(f"elites is {self.elites}: it must be less than population, which is {self.population}")
+        if any(high < low for high, low in zip(self.levels, self.levels[1:], strict=False)):
+            raise RedraftError(f"levels is {self.levels}: they must never rise")
 
     @property
     def children(self) -> int:

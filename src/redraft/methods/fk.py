@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from redraft.core.distinct import Differing
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.fields import AtLeast0, Count, Share, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import flat
 from redraft.core.rows import Rows
 from redraft.core.state import Draft
 from redraft.core.streams import Streams
-from redraft.core.weights import SCHEMES, effective_size, log_mean, resample
+from redraft.core.weights import effective_size, log_mean, resample
 from redraft.methods.value import AnyReward, Reward, needs_verifier, scored, spread
 from redraft.samplers import AnySampler, advance, for_choices, needs_random_steps, sampler_for
 
@@ -95,26 +95,19 @@ class FK:
         sampler: the base, of random steps; one that suits the model if not given.
     """
 
-    particles: int = 4
+    particles: Count = 4
     reward: AnyReward = field(default_factory=Reward)
     potential: Literal["difference", "max", "sum", "reward"] = "difference"
-    every: int = 1
-    threshold: float = 0.5
+    every: Count = 1
+    threshold: Share = 0.5
     scheme: Literal["systematic", "stratified", "residual", "multinomial"] = "systematic"
-    ramp: float = 0.0
+    ramp: AtLeast0 = 0.0
     choose: Literal["best", "weight"] = "best"
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        for name in ("particles", "every"):
-            if getattr(self, name) < 1:
-                raise RedraftError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        if not 0 <= self.threshold <= 1 or self.ramp < 0:
-            raise RedraftError(f"threshold is {self.threshold} and ramp {self.ramp}: in [0, 1], and 0 or more")
-        for value, names in ((self.potential, POTENTIALS), (self.scheme, SCHEMES), (self.choose, ("best", "weight"))):
-            if value not in names:
-                raise unknown("choice", value, names)
+        checked(self)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft: the chosen particle; `carry` holds all of them with their weights."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.state import Draft
@@ -26,6 +27,10 @@ class Generate:
     """
 
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_samples})
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The one draft; of masked models with its `redraws`, how often a free token was masked again or edited.

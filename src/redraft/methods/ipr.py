@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Like, Number, Part, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model, demand
 from redraft.core.ranking import choose
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     AnySelection = Selection | Judged
     AnyKeep = Keep
 else:  # those that a command line can spell
-    AnySelection = Uniform | Sweep | Uncertainty | Disagreement | Blame
-    AnyKeep = Disagreement | Metropolis
+    AnySelection = Annotated[
+        Uniform | Sweep | Uncertainty | Disagreement | Blame, Like((Judged, Selection), "redraft.Uniform()")
+    ]
+    AnyKeep = Annotated[Disagreement | Metropolis, Like((Keep,), "redraft.Metropolis()")]
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ class IPR:
             as it is. One of your own is a `redraft.methods.selection.Keep`.
     """
 
-    iterations: int = 50
-    ratio: float = 0.25
-    level: float = 1.0
+    iterations: Number = 50
+    ratio: Part = 0.25
+    level: Part = 1.0
     initial: AnySampler = field(default_factory=Sequential)
     refine: AnySampler = field(default_factory=lambda: Sequential(steps_per_region=10, overlap=0.8))
     select: AnySelection = field(default_factory=Uniform)
@@ -72,13 +75,7 @@ class IPR:
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.iterations < 0:
-            raise RedraftError(f"iterations is {self.iterations}: it must be 0 or more")
-        for name in ("ratio", "level"):
-            if not 0 < getattr(self, name) <= 1:
-                raise RedraftError(f"{name} is {getattr(self, name)}: it must lie in (0, 1]")
-        if self.noise not in ("fresh", "fixed"):
-            raise RedraftError(f"noise is {self.noise!r}: use 'fresh' or 'fixed'")
+        checked(self)
 
     @classmethod
     def quick(cls) -> IPR:

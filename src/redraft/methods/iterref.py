@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import BelowOne, Count, Number, Part, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import flat
@@ -84,27 +85,21 @@ class IterRef:
         sampler: the base; one that suits the model if not given.
     """
 
-    levels: tuple[float, ...] = (0.5, 0.125)
-    distance: float = 0.125
-    moves: int = 4
-    candidates: int = 1
+    levels: tuple[BelowOne, ...] = (0.5, 0.125)
+    distance: Part = 0.125
+    moves: Count = 4
+    candidates: Count = 1
     a: float = 0.0
     reuse: bool = True
-    rounds: int = 0
+    rounds: Number = 0
     reward: AnyReward = field(default_factory=Reward)
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        for name, least in (("moves", 1), ("candidates", 1), ("rounds", 0)):
-            if getattr(self, name) < least:
-                raise RedraftError(f"{name} is {getattr(self, name)}: it must be {least} or more")
+        checked(self)
         if self.a not in (0, 0.5, 1):
             raise RedraftError(f"a is {self.a}: use 0, 0.5 or 1")
-        if not 0 < self.distance <= 1:
-            raise RedraftError(f"distance is {self.distance}: it must lie in (0, 1]")
-        if not all(0 <= level < 1 for level in self.levels):
-            raise RedraftError(f"levels are {self.levels}: each must lie in [0, 1)")
         if len({*self.levels}) < len(self.levels):
             raise RedraftError(f"levels are {self.levels}: give each once, and more moves to be there longer")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import checks
 from redraft.core.model import Model, device_of
 from redraft.core.streams import Streams
 from redraft.core.task import Problems
@@ -20,6 +21,7 @@ MOVES: dict[str, Callable[..., Tensor]] = {"cosine": neighbour, "beta": mutated}
 """How noise was moved, by the column that says how far."""
 
 
+@checks
 def noise(model: Model, problem: Problems, candidates: Trace, number: int) -> Tensor:
     """The noise (1, R, *region) that a candidate's walk began from, bit for bit, without any network evaluation.
 

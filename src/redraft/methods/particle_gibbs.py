@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from redraft.core.distinct import Differing
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import flat
@@ -42,17 +44,15 @@ class ParticleGibbs:
         sampler: the base, of random steps; one that suits the model if not given.
     """
 
-    rounds: int = 4
-    particles: int = 4
+    rounds: Count = 4
+    particles: Annotated[int, Ge(2)] = 4
     reward: AnyReward = field(default_factory=Reward)
-    every: int = 1
+    every: Count = 1
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.rounds < 1 or self.particles < 2 or self.every < 1:
-            given = f"rounds={self.rounds}, particles={self.particles}, every={self.every}"
-            raise RedraftError(f"particle Gibbs needs 1 round, 2 particles and 1 step or more, not {given}")
+        checked(self)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """A draft a round; `carry` holds the trajectory that was chosen."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, Inside, Part, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import best_rows
@@ -43,21 +44,19 @@ class Paths:
         sampler: the base; one that suits the model if not given.
     """
 
-    paths: int = 2
-    width: int = 4
-    level: float = 0.11
-    forward: float = 0.78
-    backward: float = 0.81
-    draws: int = 1
+    paths: Count = 2
+    width: Count = 4
+    level: Inside = 0.11
+    forward: Part = 0.78
+    backward: Part = 0.81
+    draws: Count = 1
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.paths < 1 or self.width < 1:
-            raise RedraftError(f"paths is {self.paths} and width {self.width}: both must be 1 or more")
-        if not 0 < self.forward < self.backward <= 1 or not 0 < self.level < 1:
-            given = f"level={self.level}, forward={self.forward}, backward={self.backward}"
-            raise RedraftError(f"a search over paths needs 0 < forward < backward <= 1 and 0 < level < 1, not {given}")
+        checked(self)
+        if not self.forward < self.backward:
+            raise RedraftError(f"forward is {self.forward}: it must be less than backward, which is {self.backward}")
 
     @property
     def rounds(self) -> int:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, Inside, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model, demand
 from redraft.core.state import Draft, State, merge
@@ -101,13 +101,13 @@ class Uncertainty:
         sharpness: regions are drawn with probability proportional to uncertainty ** (2 * sharpness); 0 is uniform.
     """
 
-    level: float = 0.1
+    level: Inside = 0.1
     sharpness: float = 1.0
     nfe = 1
 
     def __post_init__(self) -> None:
-        """Reject levels outside (0, 1)."""
-        _check_level(self.level)
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __call__(self, model: Model, state: State, number: Tensor, round_: int, streams: Streams) -> Tensor:
         """Priorities (B, R)."""
@@ -131,16 +131,14 @@ class Disagreement:
         draws: how many noisy copies are averaged.
     """
 
-    level: float = 0.7
+    level: Inside = 0.7
     sharpness: float = 1.0
-    draws: int = 1
+    draws: Count = 1
     asks = False
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        _check_level(self.level)
-        if self.draws < 1:
-            raise RedraftError(f"draws is {self.draws}: it must be 1 or more")
+        checked(self)
 
     @property
     def nfe(self) -> int:
@@ -178,11 +176,6 @@ class Disagreement:
 
     def _mean(self, model: Model, state: State, streams: Streams) -> Tensor:
         return (self.measure(model, state, streams) * state.free).sum(1) / state.free.sum(1)
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise RedraftError(f"level is {level}: it must lie between 0 and 1")
 
 
 def _renoised(model: Model, state: State, level: float, streams: Streams) -> State:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.distinct import Differing
-from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import flat
@@ -42,15 +42,14 @@ class SVDD:
         sampler: the base, of random steps; one that suits the model if not given.
     """
 
-    children: int = 4
+    children: Count = 4
     reward: AnyReward = field(default_factory=Reward)
     greedy: bool = False
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_choices})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.children < 1:
-            raise RedraftError(f"children is {self.children}: it must be 1 or more")
+        checked(self)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """One draft."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, Like, Temperature, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.state import Draft, State
@@ -50,18 +51,13 @@ class Reward:
             equal at temperature 0; or from the distribution of the 'network', at temperature 1.
     """
 
-    alpha: float = 0.1
-    draws: int = 1
+    alpha: Temperature = 0.1
+    draws: Count = 1
     guess: Literal["sampler", "network"] = "sampler"
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if not self.alpha > 0:
-            raise RedraftError(f"alpha is {self.alpha}: it must be above 0")
-        if self.draws < 1:
-            raise RedraftError(f"draws is {self.draws}: it must be 1 or more")
-        if self.guess not in ("sampler", "network"):
-            raise unknown("guess", self.guess, ("sampler", "network"))
+        checked(self)
 
     def value(
         self, sampler: Sampler, model: Model, walk: Any, streams: Streams, verifier: Verifier
@@ -99,7 +95,7 @@ class Reward:
 if TYPE_CHECKING:
     AnyReward = Valuation
 else:  # the one that a command line can spell
-    AnyReward = Reward
+    AnyReward = Annotated[Reward, Like((Valuation,), "redraft.Reward()")]
 
 
 def drawing(sampler: Sampler) -> Draw:

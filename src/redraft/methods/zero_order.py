@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import BelowOne, Count, Number, Part, checked
 from redraft.core.method import Verifier
 from redraft.core.model import Model
 from redraft.core.ranking import flat
@@ -43,21 +44,16 @@ class ZeroOrder:
         sampler: from noise to samples; one that suits the model if not given.
     """
 
-    rounds: int = 8
-    neighbours: int = 4
-    cosine: float = 0.95
-    decay: float = 1.0
-    patience: int | None = None
+    rounds: Number = 8
+    neighbours: Count = 4
+    cosine: BelowOne = 0.95
+    decay: Part = 1.0
+    patience: Count | None = None
     sampler: AnySampler | None = field(default=None, metadata={"suits": for_searches})
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.rounds < 0 or self.neighbours < 1:
-            raise RedraftError(f"rounds is {self.rounds} and neighbours {self.neighbours}: 0 or more, and 1 or more")
-        if not 0 <= self.cosine < 1 or not 0 < self.decay <= 1:
-            raise RedraftError(f"cosine is {self.cosine} and decay {self.decay}: in [0, 1), and in (0, 1]")
-        if self.patience is not None and self.patience < 1:
-            raise RedraftError(f"patience is {self.patience}: it must be 1 or more, or None")
+        checked(self)
 
     def drafts(self, model: Model, draft: Draft, streams: Streams, verifier: Verifier | None = None) -> Iterator[Draft]:
         """The sample of the first noise, then the best so far after each round."""

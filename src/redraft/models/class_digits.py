@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError
+from redraft.core.fields import checked, taken
 from redraft.core.model import outlined
 from redraft.core.state import Prediction, State, expand
 from redraft.models.nets.digit import DigitNet
@@ -51,6 +51,10 @@ class DigitsModel:
         """Class, name and offers."""
         return outlined(self)
 
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
+
     @classmethod
     def load(cls, folder: Path, device: str | None = None, compile: bool = False) -> DigitsModel:
         """The model in a folder that `redraft train digits` wrote; it is too small for `compile` to help."""
@@ -78,8 +82,7 @@ class DigitsModel:
         Raises:
             RedraftError: the scale is not finite.
         """
-        if not isfinite(scale):
-            raise RedraftError(f"scale is {scale}: it must be finite")
+        scale = taken("scale", scale, float)
         return replace(self, name=f"{self.name} guided by {scale:g}", scale=scale)
 
     @property

@@ -6,13 +6,13 @@ Ho and Salimans, "Classifier-free diffusion guidance", 2022, https://arxiv.org/a
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import taken
 from redraft.core.model import Model
 from redraft.core.state import State
 
@@ -42,6 +42,7 @@ def guided(model: Kind, scale: float) -> Kind:
         RedraftError: the model has no such state, or the scale is not finite.
     """
     plain: Any = model
+    scale = taken("scale", scale, float)
     if hasattr(plain, "guided"):
         own: Kind = plain.guided(scale)
         return own
@@ -51,8 +52,6 @@ def guided(model: Kind, scale: float) -> Kind:
             f"guidance needs a model that offers 'guidance', a state without condition; {model.name!r} offers "
             f"{', '.join(sorted(model.offers))}"
         )
-    if not isfinite(scale):
-        raise RedraftError(f"scale is {scale}: it must be finite")
 
     def forward(x: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
         state = state.to(x, state.t)

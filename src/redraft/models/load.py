@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from redraft.core.errors import RedraftError, check_settings, missing_settings, shown
+from redraft.core.fields import Count, taken
 from redraft.core.model import Model
 from redraft.core.registry import MODELS
 from redraft.models import hub, pipeline
@@ -39,6 +38,7 @@ def load_model(name: Any, device: str | None = None, compile: bool = False, **op
         RedraftError: unknown name, a folder without a sound model, arguments of a call that no pipeline can follow, or
             whatever `redraft.models.hub.load` raises.
     """
+    device, compile = taken("device", device, str | None), taken("compile", compile, bool)
     if isinstance(name, str) and _is_added(name):
         return _added(name, device, compile, options)
     check_call(options)
@@ -124,11 +124,9 @@ def check_call(options: dict[str, Any]) -> None:
     """
     sides = {name: value for name in ("height", "width") if (value := options.get(name)) is not None}
     for name, value in sides.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise RedraftError(f"{name} is {value!r}: it must be a whole number of pixels, 1 or more")
+        options[name] = taken(name, value, Count)
     if len(sides) == 1:
         one, other = (*sides, "width" if "height" in sides else "height")
         raise RedraftError(f"{one} is given without {other}, and pipelines may then draw at their own size: give both")
-    scale = options.get("guidance_scale")
-    if isinstance(scale, Real) and not math.isfinite(scale):
-        raise RedraftError(f"guidance_scale is {scale}: it must be finite")
+    if "guidance_scale" in options:
+        options["guidance_scale"] = taken("guidance_scale", options["guidance_scale"], float | None)

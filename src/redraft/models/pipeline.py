@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from redraft.core.content import content, marked
 from redraft.core.errors import RedraftError, pickled, require, said, unknown
+from redraft.core.fields import Count, checked
 from redraft.core.memory import Fitting
 from redraft.core.model import outlined
 from redraft.core.state import Prediction, State, expand
@@ -47,7 +48,7 @@ class PipelineModel:
     pipeline: Any
     example: dict[str, Tensor]
     options: dict[str, Any] = field(default_factory=dict)
-    decode_rows: int = 8
+    decode_rows: Count = 8
     offload: bool = False
     graph = None
     shows = "pictures"
@@ -55,6 +56,10 @@ class PipelineModel:
     _schedules: dict[int, Schedule] = field(default_factory=dict, repr=False, compare=False)
     _told: dict[float, Tensor] = field(default_factory=dict, repr=False, compare=False)
     _fitting: Fitting = field(default_factory=Fitting, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __repr__(self) -> str:
         """Class, name and offers."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, unknown
+from redraft.core.fields import Count, Number, checked
 from redraft.core.model import outlined
 from redraft.core.state import Prediction, State
 from redraft.processes.categorical import likeliest
@@ -36,8 +37,8 @@ class Convention:
         ends: ids that end a text: what follows the first of them is no part of it.
     """
 
-    vocabulary: int
-    mask: int
+    vocabulary: Count
+    mask: Number
     shifted: bool = False
     carried: bool = False
     forbidden: tuple[int, ...] = ()
@@ -45,6 +46,7 @@ class Convention:
 
     def __post_init__(self) -> None:
         """Reject ids outside the vocabulary."""
+        checked(self)
         for what, ids in (("mask", (self.mask,)), ("forbidden", self.forbidden), ("end", self.ends)):
             outside = [i for i in ids if not 0 <= i < self.vocabulary]
             if outside:
@@ -100,7 +102,7 @@ class TokenModel:
     name: str
     forward: Forward
     convention: Convention
-    length: int | None = None
+    length: Count | None = None
     codec: Callable[[Tensor], Any] | None = None
     timeless: bool = True
     features: bool = False
@@ -109,14 +111,15 @@ class TokenModel:
     graph: Tensor | None = None
     net: nn.Module | None = None
     digest: str | None = None
-    nfe_per_row: int = 1
+    nfe_per_row: Count = 1
     plain: Forward | None = None
     log_likelihood: Callable[[Tensor], Tensor] | None = None
-    block: int | None = None
-    positions: int | None = None
+    block: Count | None = None
+    positions: Count | None = None
 
     def __post_init__(self) -> None:
         """Reject critics of other tokens, and a length beyond the positions."""
+        checked(self)
         if self.length and self.positions and self.length > self.positions:
             raise RedraftError(f"length is {self.length:,}, and {self.name!r} has positions for {self.positions:,}")
         for name, critic in self.critics.items():

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
+from redraft.core.fields import AtLeast0, Part, checked
 from redraft.core.state import Prediction
 from redraft.core.streams import Streams
 
@@ -48,21 +48,14 @@ class Draw:
         dtype: of the probabilities; float32 is less exact and quicker.
     """
 
-    temperature: float = 1.0
-    top_p: float | None = None
+    temperature: AtLeast0 = 1.0
+    top_p: Part | None = None
     nucleus: Literal["keep", "drop"] = "keep"
     dtype: Literal["float64", "float32"] = "float64"
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.temperature < 0:
-            raise RedraftError(f"temperature is {self.temperature}: it must be 0 or more")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise RedraftError(f"top_p is {self.top_p}: it must lie in (0, 1], or be None")
-        if self.nucleus not in ("keep", "drop"):
-            raise RedraftError(f"nucleus is {self.nucleus!r}: use 'keep' or 'drop'")
-        if self.dtype not in ("float64", "float32"):
-            raise RedraftError(f"dtype is {self.dtype!r}: use 'float64' or 'float32'")
+        checked(self)
 
     def __call__(self, prediction: Prediction, where: Tensor, streams: Streams) -> Drawn:
         """A token for each of the A positions in `where` (B, R), row by row."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Inside, checked
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw, entropy, surprise
@@ -65,16 +66,15 @@ class Plateau:
         kept_on: the constant.
     """
 
-    on: float = 0.55
-    off: float = 0.05
-    kept_on: float = 0.9
+    on: Inside = 0.55
+    off: Inside = 0.05
+    kept_on: Inside = 0.9
 
     def __post_init__(self) -> None:
         """Reject windows that are none."""
-        if not 0 < self.off < self.on < 1:
-            raise RedraftError(f"the window [{self.off}, {self.on}] must lie in (0, 1), its lower end first")
-        if not 0 < self.kept_on < 1:
-            raise RedraftError(f"kept_on is {self.kept_on}: it must lie between 0 and 1")
+        checked(self)
+        if not self.off < self.on:
+            raise RedraftError(f"off is {self.off} and on {self.on}: the first must be less than the second")
 
     def kept(self, t: Tensor) -> Tensor:
         """a(t)."""

@@ -17,16 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError
-
 BETA = (0.1, 20.0)
-PATHS = ("own", "vp")
-
-
-def check_path(path: str) -> None:
-    """Raise unless there is such a path."""
-    if path not in PATHS:
-        raise RedraftError(f"path is {path!r}: use 'own', or 'vp' for the levels of a variance-preserving path")
 
 
 def level_at(time: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Samplers walk a state from noise to clean data."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from redraft.core.fields import Like
 from redraft.core.lazy import attributes
 from redraft.processes.categorical import Draw
 from redraft.processes.mask import Arccos, Cosine, Linear, Plateau
@@ -28,7 +29,7 @@ from redraft.samplers.unmask import Unmask
 if TYPE_CHECKING:
     AnySampler = Sampler
 else:  # those that a command line can spell
-    AnySampler = Sequential | Parallel | Preset | Scheduled
+    AnySampler = Annotated[Sequential | Parallel | Preset | Scheduled, Like((Sampler,), "redraft.Parallel(50)")]
 
 __getattr__ = attributes(__name__)
 

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, check_range
+from redraft.core.errors import RedraftError
+from redraft.core.fields import AtLeast0, Count, Number, Positive, Share, checked
 from redraft.processes.categorical import entropy
 from redraft.processes.mask import most_remasked, revealed
 from redraft.samplers.rules import Counts, Moment, Rates
@@ -34,17 +35,13 @@ class Remask:
     """
 
     sigma: Literal["none", "cap", "rescale", "confidence", "forward-backward", "star"] = "none"
-    eta: float = 0.0
+    eta: Share = 0.0
     compensated: bool = True
     random = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        kinds = ("none", "cap", "rescale", "confidence", "forward-backward", "star")
-        if self.sigma not in kinds:
-            raise RedraftError(f"sigma is {self.sigma!r}: use one of {', '.join(kinds)}")
-        if not 0 <= self.eta <= 1:
-            raise RedraftError(f"sigma's eta is {self.eta}: it must lie in [0, 1], the bounds of a probability")
+        checked(self)
         if not self.compensated and self.sigma != "confidence":
             raise RedraftError(f"compensated=False is of sigma='confidence' alone, not of {self.sigma!r}")
 
@@ -98,10 +95,14 @@ class OnSchedule:
     """
 
     rounding: Literal["floor", "ceil"] = "floor"
-    least: int | None = None
-    left: int = 0
+    least: Number | None = None
+    left: Number = 0
     revises = False
     random = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
@@ -137,13 +138,13 @@ class Proportional:
             steps reveal 0, 1, ..., 1, 2.
     """
 
-    end: float = 0.0
+    end: Share = 0.0
     revises = False
     random = False
 
     def __post_init__(self) -> None:
         """Reject ends that are no share."""
-        check_range(self, end=1)
+        checked(self)
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
@@ -163,18 +164,16 @@ class Threshold:
         shaped: probabilities are those after temperature and top-p, and not the network's own.
     """
 
-    confidence: float = 0.9
-    least: int = 1
-    extra: int = 0
+    confidence: Share = 0.9
+    least: Count = 1
+    extra: Number = 0
     shaped: bool = False
     revises = False
     random = False
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        check_range(self, confidence=1)
-        if self.least < 1 or self.extra < 0:
-            raise RedraftError(f"least is {self.least} and extra {self.extra}: they must be 1 or more, and 0 or more")
+        checked(self)
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
@@ -200,14 +199,13 @@ class Factor:
         factor: of the bound; higher reveals more.
     """
 
-    factor: float = 1.0
+    factor: Positive = 1.0
     revises = False
     random = False
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if not self.factor > 0:
-            raise RedraftError(f"factor is {self.factor}: it must be above 0")
+        checked(self)
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
@@ -232,9 +230,13 @@ class EntropyBound:
         bound: in nats.
     """
 
-    bound: float = 0.1
+    bound: AtLeast0 = 0.1
     revises = False
     random = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __call__(self, now: Moment) -> Counts:
         """Numbers (B,)."""
@@ -258,9 +260,13 @@ class Refresh:
         number: masked again in every step instead, if given.
     """
 
-    eta: float = 0.01
-    number: int | None = None
+    eta: Share = 0.01
+    number: Number | None = None
     revises = True
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     @property
     def random(self) -> bool:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, check_range
+from redraft.core.errors import RedraftError
+from redraft.core.fields import AtLeast0, Count, Share, checked
 from redraft.core.model import Model
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
 from redraft.processes.categorical import Draw
-from redraft.processes.paths import check_path, level_at, time_at
+from redraft.processes.paths import level_at, time_at
 from redraft.samplers.base import Looked, linear, random_prior, random_steps, stretch
 
 
@@ -51,21 +52,16 @@ class Parallel:
             variance-preserving path; see `redraft.processes.paths`.
     """
 
-    steps: int = 50
-    order: int = 1
-    stochasticity: float = 0.0
-    temperature: float = 1.0
+    steps: Count = 50
+    order: Literal[1, 2] = 1
+    stochasticity: Share = 0.0
+    temperature: AtLeast0 = 1.0
     path: Literal["own", "vp"] = "own"
     by_level = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.steps < 1:
-            raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
-        if self.order not in (1, 2):
-            raise RedraftError(f"order is {self.order}: use 1 (Euler) or 2 (Heun)")
-        check_range(self, stochasticity=1, temperature=float("inf"))
-        check_path(self.path)
+        checked(self)
         if self.order == 2 and self.stochasticity > 0:
             raise RedraftError("Heun's steps (order=2) are deterministic: set stochasticity=0 or order=1")
 

@@ -14,12 +14,13 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from redraft.core.build import assigned, call
 from redraft.core.errors import RedraftError, shown, unknown
+from redraft.core.fields import Among, AtLeast0, Count, Part, Share, arguments, checked, taken
 from redraft.core.model import Model
 from redraft.core.registry import SAMPLERS
 from redraft.core.state import State
@@ -72,7 +73,7 @@ def llada(
     return Unmask(steps, Rule(Even(), EndsLast() if ends_last else Confidence()), draw=draw, block=block)
 
 
-def llada2(steps: int = 32, draw: Draw = Draw(temperature=0), confidence: float = 0.95, block: int = 32) -> Unmask:
+def llada2(steps: int = 32, draw: Draw = Draw(temperature=0), confidence: Share = 0.95, block: int = 32) -> Unmask:
     """LLaDA2: in its attention's blocks, every token surer than a threshold at once. Bie et al. 2025, 2512.15745.
 
     `steps` are those of a block: in equal shares they reveal it at least. Tokens are ranked, and compared with the
@@ -84,8 +85,8 @@ def llada2(steps: int = 32, draw: Draw = Draw(temperature=0), confidence: float 
 def llada2_1(
     steps: int = 32,
     draw: Draw = Draw(temperature=0),
-    confidence: float = 0.7,
-    editing: float = 0.5,
+    confidence: Share = 0.7,
+    editing: Share = 0.5,
     block: int = 32,
 ) -> Unmask:
     """LLaDA2.1: LLaDA2, and revealed tokens of the block give way to others above a threshold. arXiv 2602.08676.
@@ -122,7 +123,7 @@ def dream(
 def threshold(
     steps: int | None = None,
     draw: Draw = Draw(temperature=0),
-    confidence: float = 0.9,
+    confidence: Share = 0.9,
     block: int | None = 32,
     factor: float | None = None,
 ) -> Unmask:
@@ -290,8 +291,9 @@ def preset(name: str, *, stop: bool = True, **settings: Any) -> Unmask:
     Raises:
         RedraftError: unknown name or setting; the nearest is suggested.
     """
+    name, stop = taken("name", name, Annotated[str, Among(SAMPLERS, "sampler")]), taken("stop", stop, bool)
     _check_names(name, settings)
-    sampler = _checked(name, SAMPLERS[name](**settings))
+    sampler = _checked(name, SAMPLERS[name](**arguments(SAMPLERS[name], settings)))
     return sampler if stop else replace(sampler, stop=False)
 
 
@@ -324,16 +326,17 @@ class Preset:
         stop: a row ends at the model's end token, see `Unmask`.
     """
 
-    name: str = "ancestral"
-    steps: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    name: Annotated[str, Among(SAMPLERS, "sampler")] = "ancestral"
+    steps: Count | None = None
+    temperature: AtLeast0 | None = None
+    top_p: Part | None = None
     settings: tuple[str, ...] = ()
     stop: bool = True
     by_level = True
 
     def __post_init__(self) -> None:
         """Reject what no sampler can be made of."""
+        checked(self)
         sampler_of(self)
 
     def random_start(self, model: Model) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, check_range
+from redraft.core.fields import Count, Positive, Share, checked
 from redraft.samplers.rules import Moment, Rates
 
 
@@ -24,16 +24,14 @@ class Corrector:
         steps: after each step of the sampler; each costs a network evaluation.
     """
 
-    size: float = 0.1
-    steps: int = 1
+    size: Positive = 0.1
+    steps: Count = 1
     revises = True
     random = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.size <= 0 or self.steps < 1:
-            given = f"size={self.size} and steps={self.steps}"
-            raise RedraftError(f"a corrector needs a size above 0 and 1 step or more, not {given}")
+        checked(self)
 
     def __call__(self, now: Moment) -> Rates:
         """Probabilities (B, 1) of the two flips within `size`, in the two-state chain of a position."""
@@ -53,14 +51,12 @@ class Edit:
         steps: that a block without masks is edited in at most; the first that changes nothing is the last.
     """
 
-    confidence: float = 0.5
-    steps: int = 16
+    confidence: Share = 0.5
+    steps: Count = 16
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        check_range(self, confidence=1)
-        if self.steps < 1:
-            raise RedraftError(f"a block is edited in 1 step or more, not {self.steps}")
+        checked(self)
 
     def __call__(self, now: Moment) -> Tensor:
         """Positions (B, R) whose token is replaced by the one that is drawn there."""

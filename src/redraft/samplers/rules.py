@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import AtLeast0, checked
 from redraft.core.model import Model
 from redraft.core.ranking import choose
 from redraft.core.state import Prediction, State
@@ -210,9 +211,13 @@ class Rule:
 
     budget: Budget
     scorer: Scorer | None = None
-    noise: float = 0.0
+    noise: AtLeast0 = 0.0
     annealed: bool = False
     joint: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     @property
     def revises(self) -> bool:

@@ -27,13 +27,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, check_range
+from redraft.core.errors import RedraftError
+from redraft.core.fields import AtLeast0, Count, Share, checked
 from redraft.core.model import Model
 from redraft.core.state import State, expand
 from redraft.core.streams import Streams
 from redraft.models.probe import Draws
 from redraft.models.schedule import Schedule
-from redraft.processes.paths import check_path, level_at
+from redraft.processes.paths import level_at
 from redraft.samplers.base import Looked, linear, random_steps, wanted
 
 Memory = dict[str, Any]
@@ -72,18 +73,15 @@ class Scheduled:
             'vp'; see `redraft.processes.paths`.
     """
 
-    steps: int = 50
-    stochasticity: float = 0.0
-    temperature: float = 1.0
+    steps: Count = 50
+    stochasticity: Share = 0.0
+    temperature: AtLeast0 = 1.0
     path: Literal["own", "vp"] = "own"
     by_level = True
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.steps < 1:
-            raise RedraftError(f"steps is {self.steps}: it must be 1 or more")
-        check_range(self, stochasticity=1, temperature=float("inf"))
-        check_path(self.path)
+        checked(self)
         if self.path != "own" and not self.stochasticity:
             raise RedraftError(
                 "path='vp' is for random steps, as the pipeline's solver has levels of its own: set stochasticity=1"

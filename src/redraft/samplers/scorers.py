@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import AtLeast0, Count, checked
 from redraft.processes.categorical import entropy, margin, peaks, surprise
 from redraft.samplers.rules import Moment
 
@@ -27,6 +28,10 @@ class Confidence:
     passes = 0
     needs = ()
     random = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
@@ -47,6 +52,10 @@ class Margin:
     needs = ()
     random = False
 
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
+
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
         return now.spread(margin(now.prediction, now.masked, now.draw if self.shaped else None), now.masked)
@@ -64,6 +73,10 @@ class Entropy:
     passes = 0
     needs = ()
     random = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R)."""
@@ -105,10 +118,14 @@ class Planner:
             masks with the noise that draws the proposed token.
     """
 
-    eta: float = 1.0
+    eta: AtLeast0 = 1.0
     fresh: bool = False
     passes = 0
     needs = ("raw logits",)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     @property
     def random(self) -> bool:
@@ -144,6 +161,10 @@ class Judge:
     passes = 1
     random = False
 
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
+
     @property
     def needs(self) -> tuple[str, ...]:
         """The critic."""
@@ -166,6 +187,10 @@ class Quality:
     critic: str = "prism"
     passes = 0
     random = True
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -190,10 +215,14 @@ class Halton:
         height: rows of tokens; the square root of their number if not given.
     """
 
-    height: int | None = None
+    height: Count | None = None
     passes = 0
     needs = ()
     random = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __call__(self, now: Moment) -> Tensor:
         """Scores (B, R), the same in every step."""

@@ -18,11 +18,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil, floor
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, check_range, unknown
+from redraft.core.errors import RedraftError
+from redraft.core.fields import Among, AtLeast0, Count, Share, checked
 from redraft.core.model import Model, demand
 from redraft.core.state import Prediction, State
 from redraft.core.streams import Streams
@@ -148,22 +150,17 @@ class Sequential:
         temperature: scale of the noise that is added.
     """
 
-    steps_per_region: int = 3
-    overlap: float = 0.0
-    regions_per_block: int = 1
-    order: str = "uncertainty"
-    stochasticity: float = 0.5
-    temperature: float = 1.0
+    steps_per_region: Count = 3
+    overlap: Share = 0.0
+    regions_per_block: Count = 1
+    order: Annotated[str, Among(ORDERS)] = "uncertainty"
+    stochasticity: Share = 0.5
+    temperature: AtLeast0 = 1.0
     by_level = False
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        for name in ("steps_per_region", "regions_per_block"):
-            if getattr(self, name) < 1:
-                raise RedraftError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        check_range(self, overlap=1, stochasticity=1, temperature=float("inf"))
-        if self.order not in ORDERS:
-            raise unknown("order", self.order, ORDERS)
+        checked(self)
 
     def _tables(self, regions: int, device: torch.device) -> _Tables:
         # str() reads 0.8 as 4/5, not as its nearest binary fraction

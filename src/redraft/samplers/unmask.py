@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, Share, checked
 from redraft.core.model import Model
 from redraft.core.ranking import choose
 from redraft.core.state import Prediction, State
@@ -65,14 +66,14 @@ class Unmask:
             logits are kept for it.
     """
 
-    steps: int | None = 128
+    steps: Count | None = 128
     rule: Rule | Choice = ANCESTRAL
     outside: Rule | Choice = ANCESTRAL
-    on: float = 1.0
-    off: float = 0.0
+    on: Share = 1.0
+    off: Share = 0.0
     schedule: Schedule = field(default_factory=Linear)
     draw: Draw = field(default_factory=Draw)
-    block: int | None = None
+    block: Count | None = None
     aligned: bool = False
     edit: Edit | None = None
     stop: bool = True
@@ -82,12 +83,9 @@ class Unmask:
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.steps is not None and self.steps < 1:
-            raise RedraftError(f"steps is {self.steps}: it must be 1 or more, or None")
-        if not 0 <= self.off < self.on <= 1:
-            raise RedraftError(f"the window of levels from off={self.off} to on={self.on} must lie in [0, 1]")
-        if self.block is not None and self.block < 1:
-            raise RedraftError(f"block is {self.block}: it must be 1 or more, or None")
+        checked(self)
+        if not self.off < self.on:
+            raise RedraftError(f"off is {self.off} and on {self.on}: the first must be less than the second")
         if self.steps is None and not self._paced:
             raise RedraftError(
                 "steps=None needs a budget that reveals a mask in every step, and no corrector: give steps"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from redraft.core.content import content
-from redraft.core.errors import unknown
-from redraft.core.task import Problems, check_n, check_samples, origin
+from redraft.core.fields import checked, checks
+from redraft.core.task import HowMany, Problems, ProblemSeed, Split, check_samples, origin
 from redraft.models.weights import digest_at
 from redraft.tasks.digits import load_digits
 from redraft.tasks.judges import features, load_judge, logits
@@ -35,12 +35,17 @@ class ClassDigits:
     judges: str | None = None
     name = "digits"
 
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
+
     @property
     def mark(self) -> str:
         """Tells pictures and judges apart by the files."""
         return content(digest_at(self.mnist), digest_at(self.judges))
 
-    def problems(self, n: int, seed: int = 0, split: str = "test") -> Problems:
+    @checks
+    def problems(self, n: HowMany, seed: ProblemSeed = 0, split: Split = "test") -> Problems:
         """`n` wanted digits, `cond["label"]` (P,), each as often as the others in every ten.
 
         Args:
@@ -51,9 +56,6 @@ class ClassDigits:
         Raises:
             RedraftError: unknown split, or no number of problems.
         """
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS)
-        check_n(n)
         ids = (origin(SPLITS[split], seed) << 24) + torch.arange(n)
         label = torch.cat([_ten(seed, split, number) for number in range(-(-n // CLASSES))])[:n]
         side = pictures(split, self.mnist).shape[-1]

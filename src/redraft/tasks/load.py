@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.core.errors import RedraftError, check_settings, missing_settings
+from redraft.core.fields import taken
 from redraft.core.registry import TASKS
 from redraft.models.weights import read_config
 
@@ -17,6 +18,7 @@ def load_task(name: str, **settings: Any) -> Any:
     Raises:
         RedraftError: unknown name or setting, or settings that the task needs are missing.
     """
+    name = taken("name", name, str)
     make = TASKS[name]
     check_settings(f"task {name!r}", make, settings)
     if missing := missing_settings(make, settings):

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import product
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, Positive, Seed, Share, checked, checks
 from redraft.core.state import State
-from redraft.core.task import Problems, check_n, check_samples, origin
+from redraft.core.task import HowMany, Problems, ProblemSeed, Split, check_samples, origin
 from redraft.models.tokens import Convention, TokenModel
 
 SPLITS = {"train": 0, "test": 1}
@@ -31,13 +34,14 @@ class MarkovChain:
 
     transition: Tensor
     initial: Tensor
-    length: int
+    length: Count
 
     def __post_init__(self) -> None:
         """Reject what is no chain."""
+        checked(self)
         states = len(self.initial)
-        if self.transition.shape != (states, states) or self.length < 1:
-            raise RedraftError(f"a chain of {states} states has transitions of shape ({states}, {states}) and a length")
+        if self.transition.shape != (states, states):
+            raise RedraftError(f"a chain of {states} states has transitions of shape ({states}, {states})")
         for rows in (self.transition, self.initial[None]):
             if (rows <= 0).any() or not torch.allclose(rows.double().sum(1), torch.ones(len(rows)).double(), atol=1e-6):
                 raise RedraftError("probabilities of a chain must be above 0 and sum to 1")
@@ -125,11 +129,15 @@ class Markov:
         chain_seed: of the chain.
     """
 
-    states: int = 6
-    length: int = 24
-    concentration: float = 0.3
-    chain_seed: int = 0
+    states: Annotated[int, Interval(ge=1, le=4096)] = 6
+    length: Count = 24
+    concentration: Positive = 0.3
+    chain_seed: Seed = 0
     name = "markov"
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     @cached_property
     def chain(self) -> MarkovChain:
@@ -144,7 +152,14 @@ class Markov:
         """The chain's perfect model."""
         return model(self.chain)
 
-    def problems(self, n: int, seed: int = 0, split: str = "test", given: float = 0.0) -> Problems:
+    @checks
+    def problems(
+        self,
+        n: HowMany,
+        seed: ProblemSeed = 0,
+        split: Split = "test",
+        given: Share = 0.0,
+    ) -> Problems:
         """`n` problems; number i follows from (seed, split, given, i) alone.
 
         Args:
@@ -153,11 +168,6 @@ class Markov:
             split: 'train' or 'test'.
             given: probability that a token is given.
         """
-        if not 0 <= given <= 1:
-            raise RedraftError(f"given is {given}: it must lie in [0, 1]")
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS)
-        check_n(n)
         ids = (((origin(SPLITS[split], seed) << 10) + round(1000 * given)) << 24) + torch.arange(n)
         rngs = [np.random.default_rng([seed, SPLITS[split], number]) for number in range(n)]
         x = torch.cat([self.chain.sample(1, int(rng.integers(2**62))) for rng in rngs])

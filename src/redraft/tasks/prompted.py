@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from redraft.core.errors import RedraftError, unknown
+from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, checked, checks
 from redraft.core.model import Model
-from redraft.core.task import Problems, check_n, check_samples, origin
+from redraft.core.task import HowMany, Problems, ProblemSeed, Split, check_samples, origin
 from redraft.tasks.prompt_sets import PromptSet, load_prompts
 from redraft.tasks.prompts import prompts
 
@@ -30,7 +31,7 @@ class Prompted:
 
     file: str | None = None
     kind: str | None = None
-    new_tokens: int = 64
+    new_tokens: Count = 64
     chat: bool = False
     read: PromptSet = field(init=False, repr=False)
     name = "prompts"
@@ -41,13 +42,19 @@ class Prompted:
         Raises:
             RedraftError: none is given, or it holds no prompts; or nothing is to be written.
         """
-        if self.new_tokens < 1:
-            raise RedraftError(f"new_tokens is {self.new_tokens}: it must be 1 or more")
+        checked(self)
         if self.file is None:
             raise RedraftError("the task 'prompts' needs `file`, such as a text with a prompt a line")
         object.__setattr__(self, "read", load_prompts(self.file, self.kind))
 
-    def problems(self, n: int, seed: int = 0, split: str = "test", model: Model | None = None) -> Problems:
+    @checks
+    def problems(
+        self,
+        n: HowMany,
+        seed: ProblemSeed = 0,
+        split: Split = "test",
+        model: Model | None = None,
+    ) -> Problems:
         """The file's first `n` prompts, in its order.
 
         Args:
@@ -60,9 +67,6 @@ class Prompted:
         Raises:
             RedraftError: the file has fewer prompts, or whatever `redraft.prompts` raises.
         """
-        check_n(n)
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS)
         if n > len(self.read):
             raise RedraftError(
                 f"{self.file} has {len(self.read)} prompts and n is {n}: ask for no more, and for more samples of each "

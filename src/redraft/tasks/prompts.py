@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from redraft.core.errors import RedraftError, shown
+from redraft.core.fields import Count, taken
 from redraft.core.model import Model
 from redraft.core.task import Problems
 
@@ -44,6 +45,8 @@ def prompts(
         RedraftError: no prompts, a model without a tokenizer, prompts that do not fit or that hold the model's own
             mask, nothing to write, or what to write for a model that writes no text.
     """
+    new_tokens, marker = taken("new_tokens", new_tokens, Count | None), taken("marker", marker, str)
+    infill, chat = taken("infill", infill, bool), taken("chat", chat, bool)
     _check_list(texts)
     codec: Any = model if hasattr(model, "condition") else getattr(model, "codec", None)
     if hasattr(codec, "condition"):

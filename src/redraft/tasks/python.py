@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, require, unknown
-from redraft.core.task import Problems, check_n, check_samples, origin
+from redraft.core.fields import Among, checked, checks
+from redraft.core.task import HowMany, Problems, ProblemSeed, Split, check_samples, origin
 from redraft.models.characters import LENGTH, MASK, PAD, VOCABULARY, decode, encode
 from redraft.models.weights import digest_at
 
@@ -136,20 +137,26 @@ class Python:
 
     reference: str | None = None
     device: str | None = None
-    line_kind: str | None = None
+    line_kind: Annotated[str, Among(LINE_KINDS, "kind of line")] | None = None
     name = "python"
 
     def __post_init__(self) -> None:
-        """Reject an unknown kind of line."""
-        if self.line_kind is not None and self.line_kind not in LINE_KINDS:
-            raise unknown("kind of line", self.line_kind, LINE_KINDS)
+        """Reject settings without a meaning."""
+        checked(self)
 
     @property
     def mark(self) -> str:
         """Tells the reference apart by its files, and the kind of line."""
         return content(digest_at(self.reference), self.line_kind)
 
-    def problems(self, n: int, seed: int = 0, split: str = "test", kind: str = "unconditional") -> Problems:
+    @checks
+    def problems(
+        self,
+        n: HowMany,
+        seed: ProblemSeed = 0,
+        split: Split = "test",
+        kind: Annotated[str, Among(KINDS)] = "unconditional",
+    ) -> Problems:
         """`n` problems; number i follows from (seed, split, kind, i) alone.
 
         Args:
@@ -160,11 +167,6 @@ class Python:
                 characters is to be found again, all else given; or 'length', where a line's last character is given
                 and the padding after it, so that it cannot come out shorter.
         """
-        if kind not in KINDS:
-            raise unknown("kind", kind, KINDS)
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS)
-        check_n(n)
         ids = ((origin(SPLITS[split], seed) * 2 + KINDS[kind]) << 24) + torch.arange(n)
         if kind == "unconditional":
             x, frozen = torch.zeros(n, LENGTH, dtype=torch.int64), torch.zeros(n, LENGTH, dtype=torch.bool)

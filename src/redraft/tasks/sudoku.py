@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from redraft.core.content import content
-from redraft.core.errors import unknown
-from redraft.core.task import Problems, check_n, check_samples, origin
+from redraft.core.fields import Among, checked, checks
+from redraft.core.task import HowMany, Problems, ProblemSeed, check_samples, origin
 from redraft.models.weights import digest_at
 from redraft.tasks.boards import conflicts, corruption, dig, random_board, violations
 from redraft.tasks.glyphs import glyphs, load_reader
@@ -19,6 +20,9 @@ from redraft.tasks.glyphs import glyphs, load_reader
 GIVEN = {"easy": (54, 80), "medium": (27, 53), "hard": (0, 26)}
 KINDS = (*GIVEN, "extreme", "corrupted")
 SPLITS = {"train": 0, "test": 1}
+Split = Annotated[str, Among(SPLITS)]
+Difficulty = Annotated[str, Among(KINDS)]
+Swaps = Annotated[int, Interval(ge=0, le=10_000)]
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,23 @@ class Sudoku:
     reader: str | None = None
     name = "sudoku"
 
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
+
     @property
     def mark(self) -> str:
         """Tells pictures and reader apart by the files."""
         return content(digest_at(self.mnist), digest_at(self.reader))
 
+    @checks
     def problems(
-        self, n: int, seed: int = 0, split: str = "test", difficulty: str = "hard", swaps: int = 5
+        self,
+        n: HowMany,
+        seed: ProblemSeed = 0,
+        split: Split = "test",
+        difficulty: Difficulty = "hard",
+        swaps: Swaps = 5,
     ) -> Problems:
         """`n` puzzles; number i follows from (seed, split, difficulty, i) alone.
 
@@ -118,17 +132,13 @@ class Puzzles(NamedTuple):
     uniform: Tensor
 
 
-def puzzles(n: int, seed: int, split: str, difficulty: str, swaps: int) -> Puzzles:
+@checks
+def puzzles(n: HowMany, seed: ProblemSeed, split: Split, difficulty: Difficulty, swaps: Swaps) -> Puzzles:
     """`n` puzzles; number i follows from (seed, split, difficulty, i) alone. Arguments as for `Sudoku.problems`.
 
     Raises:
         RedraftError: an unknown difficulty or split, or no number of puzzles.
     """
-    if difficulty not in KINDS:
-        raise unknown("difficulty", difficulty, KINDS)
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
-    check_n(n)
     ids = ((origin(SPLITS[split], seed) * len(KINDS) + KINDS.index(difficulty)) << 24) + torch.arange(n)
     made = [_puzzle(seed, split, difficulty, swaps, number) for number in range(n)]
     boards, given, order, uniform = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from redraft.core.task import Problems, check_samples
+from redraft.core.fields import checks
+from redraft.core.task import HowMany, Problems, ProblemSeed, Split, check_samples
 from redraft.tasks.boards import conflicts, violations
-from redraft.tasks.sudoku import puzzles
+from redraft.tasks.sudoku import Difficulty, Swaps, puzzles
 
 MASK, VOCABULARY = 9, 10  # 0..8 are the digits 1..9
 
@@ -26,8 +27,14 @@ class SudokuTokens:
 
     name = "sudoku-tokens"
 
+    @checks
     def problems(
-        self, n: int, seed: int = 0, split: str = "test", difficulty: str = "hard", swaps: int = 5
+        self,
+        n: HowMany,
+        seed: ProblemSeed = 0,
+        split: Split = "test",
+        difficulty: Difficulty = "hard",
+        swaps: Swaps = 5,
     ) -> Problems:
         """`n` puzzles; number i follows from (seed, split, difficulty, i) alone, and is the one of the task `sudoku`.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from redraft.core.fields import Among, Count, Number, Positive, Seed, Share, checked
 from redraft.core.run import run
 from redraft.methods.generate import Generate
 from redraft.models.class_digits import DigitsModel
@@ -46,20 +48,24 @@ class TrainDigits:
         judges: a folder that `redraft train digits-judges` wrote; the judges that ship if not given.
     """
 
-    preset: str = "cpu"
+    preset: Annotated[str, Among(PRESETS)] = "cpu"
     out: Path = Path("runs/digits")
-    steps: int | None = None
-    batch: int | None = None
-    width: int | None = None
-    layers: int = 3
-    distorted: float = 0.5
-    dropped: float = 0.1
-    rate: float = 2e-3
-    evaluate: int = 2000
-    seed: int = 0
+    steps: Count | None = None
+    batch: Count | None = None
+    width: Count | None = None
+    layers: Count = 3
+    distorted: Share = 0.5
+    dropped: Share = 0.1
+    rate: Positive = 2e-3
+    evaluate: Number = 2000
+    seed: Seed = 0
     device: str | None = None
     mnist: str | None = None
     judges: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> DigitNet:
         """Train, write the folder with weights and card."""

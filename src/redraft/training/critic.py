@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Among, AtLeast0, Count, Number, Part, Positive, Seed, checked
 from redraft.core.ranking import choose
 from redraft.core.rows import Rows
 from redraft.core.state import State
@@ -148,14 +149,11 @@ class Lesson:
     draw: Draw = field(default_factory=Draw)
     loss: Literal["bce", "ranking"] = "bce"
     on_policy: bool = False
-    reveal: int = 8
+    reveal: Count = 8
 
     def __post_init__(self) -> None:
         """Reject settings without a meaning."""
-        if self.loss not in LOSSES:
-            raise RedraftError(f"loss is {self.loss!r}: use 'bce' or 'ranking'")
-        if self.reveal < 1:
-            raise RedraftError(f"reveal is {self.reveal}: it must be 1 or more")
+        checked(self)
 
     @torch.no_grad()
     def examples(self, model: TokenModel, clean: Tensor, streams: Streams, given: Tensor | None = None) -> Examples:
@@ -270,21 +268,25 @@ class TrainCritic:
     model: str
     task: str | None = None
     out: Path = Path("runs/critic")
-    preset: str = "cpu"
+    preset: Annotated[str, Among(PRESETS)] = "cpu"
     reads: Reads = "proposal"
-    blocks: int | None = None
+    blocks: Count | None = None
     loss: Literal["bce", "ranking"] = "bce"
     on_policy: bool = False
-    reveal: int = 8
-    temperature: float = 1.0
-    top_p: float | None = None
-    steps: int | None = None
-    batch: int | None = None
-    rate: float | None = None
-    rows: int = 8192
-    evaluate: int = 512
-    seed: int = 0
+    reveal: Count = 8
+    temperature: AtLeast0 = 1.0
+    top_p: Part | None = None
+    steps: Count | None = None
+    batch: Count | None = None
+    rate: Positive | None = None
+    rows: Count = 8192
+    evaluate: Number = 512
+    seed: Seed = 0
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> Trained:
         """Train, judge on the test split, print, write the folder with weights and card."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from redraft.core.fields import Among, Count, Seed, checked
 from redraft.models.nets.judge import Judge
 from redraft.models.weights import save_network
 from redraft.tasks.digits import Digits, distort, load_digits
@@ -44,12 +46,16 @@ class TrainDigitsJudges:
         mnist: a folder with MNIST's files, or 'download'; scikit-learn's digits if not given.
     """
 
-    preset: str = "cpu"
+    preset: Annotated[str, Among(PRESETS)] = "cpu"
     out: Path = Path("runs/digits-judges")
-    steps: int | None = None
-    batch: int | None = None
-    seed: int = 0
+    steps: Count | None = None
+    batch: Count | None = None
+    seed: Seed = 0
     mnist: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> dict[str, Judge]:
         """Train all three, write their folders with weights and cards."""

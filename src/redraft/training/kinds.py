@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from redraft.core.fields import Count, Seed, checked
 from redraft.models import characters
 from redraft.models.nets.kinds import LineKinds
 from redraft.models.reference import load_reference
@@ -30,10 +31,14 @@ class TrainPythonKinds:
     """
 
     out: Path = Path("runs/python-kinds")
-    lines: int = 12_000
-    steps: int = 1500
-    batch: int = 128
-    seed: int = 0
+    lines: Count = 12_000
+    steps: Count = 1500
+    batch: Count = 128
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> LineKinds:
         """Train, report the accuracy on lines of held-out modules, write the folder."""

@@ -8,30 +8,23 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+from annotated_types import Ge
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from redraft.core.errors import RedraftError, check_range, said, unknown
+from redraft.core.errors import RedraftError, said
+from redraft.core.fields import taken
 from redraft.core.files import prepare
 from redraft.core.progress import interval
 from redraft.core.sealed import seal, unseal
 from redraft.core.signals import held
 
 Loss = Callable[[int], dict[str, Tensor]]
-LEAST = {
-    "steps": 1, "batch": 1, "rows": 1, "lines": 1, "boards": 1, "width": 1, "depth": 1, "heads": 1, "layers": 1,
-    "passes": 1, "hidden": 1, "blocks": 1, "reveal": 1, "evaluate": 0, "iterations": 0, "guide": 0, "temperature": 0,
-    "seed": 0,
-}  # fmt: skip
-"""What a recipe's settings of these names are at least."""
-SHARES = {"distorted": 1, "dropped": 1, "mixed": 1}
-"""What shares are at most."""
 
 
 class Sized(Protocol):
@@ -51,13 +44,7 @@ class Sized(Protocol):
 
 
 def sizes(presets: dict[str, tuple[int, int]], settings: Sized) -> tuple[int, int]:
-    """Steps and batch of a recipe.
-
-    Raises:
-        RedraftError: unknown preset; the nearest is suggested.
-    """
-    if settings.preset not in presets:
-        raise unknown("preset", settings.preset, presets)
+    """Steps and batch of a recipe."""
     steps, batch = presets[settings.preset]
     return (
         steps if settings.steps is None else settings.steps,
@@ -66,22 +53,18 @@ def sizes(presets: dict[str, tuple[int, int]], settings: Sized) -> tuple[int, in
 
 
 def check(settings: Any, **least: int) -> None:
-    """See, before anything is prepared, that a recipe can be run: its sizes, its rate, its shares and its folder.
+    """See, before anything is prepared, that a recipe can be run: its sizes and its folder.
 
     Args:
-        settings: of the recipe, a dataclass; what it lacks and what is None is not looked at.
-        least: settings that must be larger than `LEAST` says.
+        settings: of the recipe, a dataclass; what is None is not looked at.
+        least: what settings are at least, where the recipe asks for more than their annotations.
 
     Raises:
         RedraftError: a setting has no meaning, or the folder `out` cannot be written.
     """
-    given = {name: value for name, value in vars(settings).items() if value is not None}
-    for name, bound in (LEAST | least).items():
-        if name in given and not given[name] >= bound:
-            raise RedraftError(f"{name} is {given[name]}: it must be {bound} or more")
-    if "rate" in given and not 0 < given["rate"] < inf:
-        raise RedraftError(f"rate is {given['rate']}: it must be above 0 and finite")
-    check_range(settings, **{name: most for name, most in SHARES.items() if name in given})
+    for name, bound in least.items():
+        if (value := getattr(settings, name)) is not None:
+            taken(name, value, Annotated[int, Ge(bound)])
     prepare(settings.out)
 
 

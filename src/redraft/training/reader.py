@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from redraft.core.fields import Count, Seed, checked
 from redraft.models.nets.reader import Reader
 from redraft.models.weights import save_network
 from redraft.tasks.digits import Digits, distort, load_digits
@@ -28,10 +29,14 @@ class TrainReader:
     """
 
     out: Path = Path("runs/reader")
-    steps: int = 1500
-    batch: int = 64
-    seed: int = 0
+    steps: Count = 1500
+    batch: Count = 64
+    seed: Seed = 0
     mnist: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> Reader:
         """Train, report the accuracy on the test split, write the folder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from redraft.core.fields import Among, AtLeast0, Count, Number, Seed, Share, checked
 from redraft.core.progress import interval
 from redraft.core.run import run
 from redraft.methods.ipr import IPR
@@ -49,21 +51,25 @@ class TrainSudoku:
         compile: fuse the network's operations (needs a C++ compiler).
     """
 
-    preset: str = "cpu"
+    preset: Annotated[str, Among(PRESETS)] = "cpu"
     out: Path = Path("runs/sudoku")
-    steps: int | None = None
-    batch: int | None = None
-    boards: int = 20_000
-    evaluate: int = 32
-    iterations: int = 12
-    mixed: float = 0.3
-    guide: float = 1.0
-    seed: int = 0
+    steps: Count | None = None
+    batch: Count | None = None
+    boards: Count = 20_000
+    evaluate: Number = 32
+    iterations: Number = 12
+    mixed: Share = 0.3
+    guide: AtLeast0 = 1.0
+    seed: Seed = 0
     device: str | None = None
     mnist: str | None = None
     reader: str | None = None
     init: Path | None = None
     compile: bool = field(default_factory=compiles)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> BoardNet:
         """Train, write the folder with weights and card, evaluate."""

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Among, Count, Positive, Seed, checked
 from redraft.core.progress import interval
 from redraft.models import characters
 from redraft.models.nets.transformer import Transformer
@@ -56,18 +58,22 @@ class TrainPython:
         compile: fuse the network's operations (needs a C++ compiler).
     """
 
-    preset: str = "cpu"
+    preset: Annotated[str, Among(PYTHON)] = "cpu"
     out: Path = Path("runs/python")
-    steps: int | None = None
-    batch: int | None = None
-    width: int = 160
-    depth: int = 4
-    heads: int = 5
-    rate: float = 2e-3
-    seed: int = 0
+    steps: Count | None = None
+    batch: Count | None = None
+    width: Count = 160
+    depth: Count = 4
+    heads: Count = 5
+    rate: Positive = 2e-3
+    seed: Seed = 0
     device: str | None = None
     init: Path | None = None
     compile: bool = field(default_factory=compiles)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""
@@ -103,20 +109,24 @@ class TrainSudokuTokens:
         compile: fuse the network's operations (needs a C++ compiler).
     """
 
-    preset: str = "cpu"
+    preset: Annotated[str, Among(SUDOKU)] = "cpu"
     out: Path = Path("runs/sudoku-tokens")
-    steps: int | None = None
-    batch: int | None = None
-    boards: int = 20_000
-    width: int = 96
-    depth: int = 3
-    heads: int = 6
-    passes: int = 3
-    hidden: int | None = 192
-    rate: float = 2e-3
-    seed: int = 0
+    steps: Count | None = None
+    batch: Count | None = None
+    boards: Count = 20_000
+    width: Count = 96
+    depth: Count = 3
+    heads: Count = 6
+    passes: Count = 3
+    hidden: Count | None = 192
+    rate: Positive = 2e-3
+    seed: Seed = 0
     device: str | None = None
     compile: bool = field(default_factory=compiles)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""
@@ -149,17 +159,21 @@ class TrainPythonReference:
         compile: fuse the network's operations (needs a C++ compiler).
     """
 
-    preset: str = "cpu"
+    preset: Annotated[str, Among(REFERENCE)] = "cpu"
     out: Path = Path("runs/python-reference")
-    steps: int | None = None
-    batch: int | None = None
-    width: int = 160
-    depth: int = 4
-    heads: int = 5
-    rate: float = 2e-3
-    seed: int = 0
+    steps: Count | None = None
+    batch: Count | None = None
+    width: Count = 160
+    depth: Count = 4
+    heads: Count = 5
+    rate: Positive = 2e-3
+    seed: Seed = 0
     device: str | None = None
     compile: bool = field(default_factory=compiles)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def run(self) -> Transformer:
         """Train, evaluate, write the folder with weights and card."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from redraft.core.fields import Share, checks
 from redraft.core.model import Model
 from redraft.core.task import Task
 from redraft.models.nets.judge import Judge
@@ -22,7 +23,8 @@ def oracle(task: Task | None = None) -> ISOracle:
     return ISOracle(partial(logits, _judge("held-out", task)), ROWS)
 
 
-def self_supervised(task: Task | None = None, denoiser: Model | None = None, level: float = 0.4) -> SelfAgreement:
+@checks
+def self_supervised(task: Task | None = None, denoiser: Model | None = None, level: Share = 0.4) -> SelfAgreement:
     """Agreement of a digit with the model's own prediction from a noisy copy, in features learned without labels.
 
     Args:

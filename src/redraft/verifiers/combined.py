@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from redraft.core.batched import Batched
 from redraft.core.errors import RedraftError
+from redraft.core.fields import checks, taken
 from redraft.core.task import Problems
 from redraft.core.trace import OWN
 from redraft.core.verifier import Verifier, VerifierError
@@ -22,6 +24,8 @@ class _Members:
     def __init__(self, verifiers: Mapping[str, Verifier]) -> None:
         if not verifiers:
             raise RedraftError("there are no verifiers to combine")
+        for name, verifier in verifiers.items():
+            taken(f"verifier {name!r}", verifier, Verifier)
         self.all = {name: v if isinstance(v, Batched) else Batched(v) for name, v in verifiers.items()}
         self.calls = sum(v.calls_per_row for v in self.all.values())
 
@@ -38,23 +42,27 @@ def _named(name: str, ask: Verifier, samples: Tensor, problems: Problems) -> Ten
         raise error.of(name) from error
 
 
+def _pair(name: str, part: Any) -> tuple[Verifier, float]:
+    verifier, weight = taken(f"part {name!r}", part, tuple[Any, Any])
+    return verifier, taken(f"the weight of verifier {name!r}", weight, float)
+
+
 class WeightedSum:
     """The sum of verifiers' scores, each times its weight; a call costs one for every verifier in it.
 
     Blame is the weighted sum of the blame of those verifiers that give any and weigh more than 0.
     """
 
+    @checks
     def __init__(self, parts: Mapping[str, tuple[Verifier, float]]) -> None:
         """Combine `parts`, verifiers and weights by name.
 
         Raises:
             RedraftError: there are none, or a weight is no finite number.
         """
-        for name, (_, weight) in parts.items():
-            if not torch.tensor(float(weight)).isfinite():
-                raise RedraftError(f"the weight of verifier {name!r} is {weight}: it must be a finite number")
-        self._members = _Members({name: verifier for name, (verifier, _) in parts.items()})
-        self.weights = {name: float(weight) for name, (_, weight) in parts.items()}
+        held = {name: _pair(name, part) for name, part in parts.items()}
+        self._members = _Members({name: verifier for name, (verifier, _) in held.items()})
+        self.weights = {name: weight for name, (_, weight) in held.items()}
         members = self._members.all
         self._blaming = {name: v for name, v in members.items() if v.blames and self.weights[name] > 0}
         self.blind = all(v.blind for v in members.values())
@@ -91,6 +99,7 @@ class MeanRank:
 
     relative = True
 
+    @checks
     def __init__(self, verifiers: Mapping[str, Verifier]) -> None:
         """Combine `verifiers`, by name.
 
@@ -115,6 +124,7 @@ def ranks(scores: Tensor, group: Tensor) -> Tensor:
     return (below + equal / 2).double() / companions.sum(1)
 
 
+@checks
 def held_out(verifiers: Mapping[str, Verifier], *others: Evaluate) -> Evaluate:
     """Metrics for `run(..., evaluate=...)`: what verifiers that do not guide say of every draft; not counted.
 

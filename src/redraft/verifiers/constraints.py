@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, unknown
+from redraft.core.fields import Like, checked
 from redraft.core.task import Problems, Task
 from redraft.tasks.markov import Markov
 from redraft.tasks.python import Python
 from redraft.tasks.sudoku import Sudoku
 from redraft.tasks.sudoku_tokens import SudokuTokens
+
+
+class Measuring(Protocol):
+    """What a task is asked for here."""
+
+    def evaluate(self, samples: Tensor, problems: Problems) -> dict[str, Tensor]:
+        """Metrics (B,), by name."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,16 @@ class Metric:
         blind: the metric does not look at the problem.
     """
 
-    task: Task
+    task: Annotated[Task, Like((Measuring,), "redraft.load_task('python')")]
     name: str
     sign: float = 1.0
     floor: float | None = None
     faults: Callable[[Tensor], Tensor] | None = None
     blind: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     @property
     def blames(self) -> bool:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, pickled, require, said
+from redraft.core.fields import checks
 from redraft.core.task import Problems
 from redraft.core.verifier import VerifierError
 from redraft.models.weights import pick_device
@@ -272,6 +273,7 @@ class Features:
         width: D.
     """
 
+    @checks
     def __init__(
         self,
         checkpoint: str | nn.Module,

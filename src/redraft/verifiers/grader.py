@@ -24,15 +24,17 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib import error as url_error
 from urllib import request as url_request
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, require
+from redraft.core.fields import AtLeast0, Count, Number, Positive, checks
 from redraft.core.files import regular
 from redraft.core.task import Problems
 from redraft.core.verifier import VerifierError
@@ -86,6 +88,7 @@ class Grader:
         rows: samples at a time; all at once if None.
     """
 
+    @checks
     def __init__(
         self,
         llm: str,
@@ -94,15 +97,15 @@ class Grader:
         key: str | None = None,
         aspects: Mapping[str, str] | None = None,
         cache: str | Path | None = None,
-        threads: int = 8,
-        retries: int = 5,
-        wait: float = 1.0,
-        timeout: float = 60.0,
-        price: tuple[float, float] = (0.0, 0.0),
-        encoding: str = "png",
+        threads: Annotated[int, Interval(ge=1, le=1024)] = 8,
+        retries: Number = 5,
+        wait: AtLeast0 = 1.0,
+        timeout: Positive = 60.0,
+        price: tuple[AtLeast0, AtLeast0] = (0.0, 0.0),
+        encoding: Literal["png", "jpeg"] = "png",
         options: Mapping[str, Any] | None = None,
-        frames: int = 1,
-        rows: int | None = None,
+        frames: Count = 1,
+        rows: Count | None = None,
     ) -> None:
         """Reach no endpoint yet.
 
@@ -131,10 +134,6 @@ class Grader:
         self.llm, self.price, self.encoding, self.frames, self.rows = llm, price, encoding, frames, rows
         self.aspects, self.options, self.threads = dict(aspects or ASPECTS), dict(options or {}), threads
         self.spent, self._cache, self._schema, self._lock = Spent(), Cache(cache), True, threading.Lock()
-        if encoding not in ("png", "jpeg"):
-            raise RedraftError(f"encoding is {encoding!r}: it must be 'png' or 'jpeg'")
-        if threads < 1 or retries < 0 or wait < 0 or not timeout > 0:
-            raise RedraftError("a grader needs threads of 1 or more, retries and wait of 0 or more, timeout above 0")
 
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:
         """Mean grades (B,), float64.

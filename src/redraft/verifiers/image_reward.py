@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from redraft.core.errors import RedraftError, require
+from redraft.core.fields import Count, checks
 from redraft.core.task import Problems
 from redraft.models.weights import pick_device, pick_dtype
 from redraft.verifiers.encoders import Dtype, Preprocess, per_frame, processor, prompts_of
@@ -49,15 +50,16 @@ class ImageReward:
         rows: samples at a time.
     """
 
+    @checks
     def __init__(
         self,
         weights: str | Path = "THUDM/ImageReward",
         tokenizer: str = "google-bert/bert-base-uncased",
         *,
-        frames: int = 1,
+        frames: Count = 1,
         device: str | None = None,
         dtype: Dtype = None,
-        rows: int = 16,
+        rows: Count = 16,
         revision: str | None = None,
     ) -> None:
         """Load it.

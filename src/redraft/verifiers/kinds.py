@@ -11,6 +11,7 @@ from torch import Tensor
 
 from redraft.core.content import content
 from redraft.core.errors import unknown
+from redraft.core.fields import checked
 from redraft.core.task import Problems
 from redraft.models.nets.kinds import LineKinds
 from redraft.models.reference import load_reference
@@ -34,6 +35,7 @@ class LineKind:
 
     def __post_init__(self) -> None:
         """Reject a kind that the classifier does not know."""
+        checked(self)
         if self.kind not in self._kinds():
             raise unknown("kind of line", self.kind, self._kinds())
 

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from redraft.core.errors import RedraftError, check_settings, missing_settings
+from redraft.core.fields import taken
 from redraft.core.model import Model
 from redraft.core.registry import VERIFIERS
 from redraft.core.task import Task
@@ -17,6 +18,7 @@ def load_verifier(name: str, /, task: Task | None = None, model: Model | None = 
     Raises:
         RedraftError: unknown name or setting, or settings that the verifier needs are missing.
     """
+    name = taken("name", name, str)
     make = VERIFIERS[name]
     known: dict[str, Any] = {"task": task, "denoiser": model}
     asked = inspect.signature(make).parameters

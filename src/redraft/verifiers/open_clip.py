@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from redraft.core.errors import require, unknown
+from redraft.core.errors import require
+from redraft.core.fields import Among, checks
 from redraft.models.weights import pick_device, pick_dtype
 from redraft.verifiers.encoders import Dtype, from_pretrained
 from redraft.verifiers.heads import Weights, filled, read_weights, weight_file
@@ -43,10 +44,11 @@ RENAMED = (
 """Names of OpenCLIP's layers, and what they are called in transformers."""
 
 
+@checks
 def hpsv2(
     weights: str | Path = "xswu/HPSv2",
     *,
-    version: str = "2.1",
+    version: Annotated[str, Among(FILES, "version of HPSv2")] = "2.1",
     clip: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     device: str | None = None,
     dtype: Dtype = None,
@@ -69,8 +71,6 @@ def hpsv2(
     Raises:
         RedraftError: something cannot be loaded, or these are not the weights of HPSv2.
     """
-    if version not in FILES:
-        raise unknown("version of HPSv2", version, FILES)
     found = read_weights(weight_file(weights, (FILES[version],), revision))
     config = from_pretrained("AutoConfig", clip)
     with torch.device("meta"):  # draws no random numbers

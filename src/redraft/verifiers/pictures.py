@@ -18,13 +18,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from redraft.core.errors import RedraftError, check_range, unknown
+from redraft.core.errors import RedraftError
+from redraft.core.fields import Among, Count, Seed, Share, checked, checks
 from redraft.core.model import Model
 from redraft.core.state import merge
 from redraft.core.streams import Streams
@@ -58,6 +59,9 @@ __all__ = [
     "pickscore",
 ]
 CLIP = "openai/clip-vit-large-patch14"
+SCALES = ("clipscore", "cosine", "logit")
+SCORES = ("probability", "share", "log-odds")
+OUTPUTS = ("log-probability", "logit")
 Look = Callable[[Tensor], Tensor]
 """Vectors (N, D) of pictures (N, 3, H, W)."""
 
@@ -79,19 +83,18 @@ class CLIPScore:
         rows: samples at a time.
     """
 
-    SCALES = ("clipscore", "cosine", "logit")
-
+    @checks
     def __init__(
         self,
         checkpoint: str | nn.Module = CLIP,
         *,
-        scale: str = "clipscore",
+        scale: Annotated[str, Among(SCALES)] = "clipscore",
         prefix: str = "",
         processor_of: str | None = None,
-        frames: int = 1,
+        frames: Count = 1,
         device: str | None = None,
         dtype: Dtype = None,
-        rows: int = 32,
+        rows: Count = 32,
         revision: str | None = None,
     ) -> None:
         """Load the network; arguments as for `Features`, and the attributes.
@@ -99,8 +102,6 @@ class CLIPScore:
         Raises:
             RedraftError: it cannot be loaded or does not read texts, or there is no such scale.
         """
-        if scale not in self.SCALES:
-            raise unknown("scale", scale, self.SCALES)
         self.scale, self.prefix, self.frames, self.rows = scale, prefix, frames, rows
         self.features = Features(
             checkpoint, processor_of=processor_of, texts=True, device=device, dtype=dtype, revision=revision
@@ -148,18 +149,17 @@ class VQA:
         rows: samples at a time.
     """
 
-    SCORES = ("probability", "share", "log-odds")
-
+    @checks
     def __init__(
         self,
         checkpoint: str = "llava-hf/llava-1.5-7b-hf",
         *,
-        score: str = "probability",
+        score: Annotated[str, Among(SCORES)] = "probability",
         question: str = 'Does this figure show "{}"? Please answer yes or no.',
-        frames: int = 1,
+        frames: Count = 1,
         device: str | None = None,
         dtype: Dtype = None,
-        rows: int = 4,
+        rows: Count = 4,
         revision: str | None = None,
     ) -> None:
         """Load an image-text-to-text network with a chat template; arguments as for `Features`, and the attributes.
@@ -167,8 +167,6 @@ class VQA:
         Raises:
             RedraftError: it cannot be loaded, has no chat template or no word for yes or no, or a setting is wrong.
         """
-        if score not in self.SCORES:
-            raise unknown("score", score, self.SCORES)
         if "{}" not in question:
             raise RedraftError("the question has no {} for the prompt to stand in")
         self.score, self.question, self.frames, self.rows = score, question, frames, rows
@@ -233,15 +231,16 @@ class Aesthetic:
     blind = True
     PREFIXES = ("layers", "scoring_head")
 
+    @checks
     def __init__(
         self,
         head: str | Path,
         checkpoint: str = CLIP,
         *,
-        frames: int = 1,
+        frames: Count = 1,
         device: str | None = None,
         dtype: Dtype = None,
-        rows: int = 32,
+        rows: Count = 32,
         revision: str | None = None,
     ) -> None:
         """Load the network and the head; arguments as for `Features`, and the attributes.
@@ -290,18 +289,17 @@ class ImageClassifier:
         rows: samples at a time.
     """
 
-    OUTPUTS = ("log-probability", "logit")
-
+    @checks
     def __init__(
         self,
         checkpoint: str = "facebook/dinov2-base-imagenet1k-1-layer",
         label: str | int | None = None,
         *,
-        output: str = "log-probability",
-        frames: int = 1,
+        output: Annotated[str, Among(OUTPUTS)] = "log-probability",
+        frames: Count = 1,
         device: str | None = None,
         dtype: Dtype = None,
-        rows: int = 32,
+        rows: Count = 32,
         revision: str | None = None,
     ) -> None:
         """Load a `...ForImageClassification`; arguments as for `Features`, and the attributes.
@@ -312,8 +310,6 @@ class ImageClassifier:
         Raises:
             RedraftError: it cannot be loaded, has no such label, or there is no such output.
         """
-        if output not in self.OUTPUTS:
-            raise unknown("output", output, self.OUTPUTS)
         self.output, self.frames, self.rows = output, frames, rows
         self._net = network("AutoModelForImageClassification", checkpoint, device, dtype, revision)
         self._prepare = Preprocess.of(processor("AutoImageProcessor", checkpoint, revision))
@@ -357,8 +353,12 @@ class Agreement:
 
     features: Look
     reference: str = "reference"
-    frames: int = 1
-    rows: int = 32
+    frames: Count = 1
+    rows: Count = 32
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:
         """Scores (B,), float64.
@@ -401,15 +401,15 @@ class SelfAgreement:
 
     model: Model
     features: Look
-    level: float = 0.4
-    seed: int = 0
+    level: Share = 0.4
+    seed: Seed = 0
     encode: Callable[[Tensor], Tensor] | None = None
-    frames: int = 1
-    rows: int = 32
+    frames: Count = 1
+    rows: Count = 32
 
     def __post_init__(self) -> None:
-        """Reject a level that is none."""
-        check_range(self, level=1)
+        """Reject settings without a meaning."""
+        checked(self)
 
     @property
     def calls_per_row(self) -> int:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from redraft.core.errors import RedraftError
+from redraft.core.fields import Count, checked
 from redraft.core.files import regular
 from redraft.core.task import Problems
 from redraft.models.weights import pick_device
@@ -245,12 +246,13 @@ class FIDOracle:
     network: Network
     reference: Statistics
     running: Statistics
-    rows: int = 64
+    rows: Count = 64
     blind = True
     _known: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Reject sets that cannot be compared."""
+        checked(self)
         _same_width(self.reference, self.running)
         if self.running.count < 2:
             raise RedraftError("a running set of fewer than 2 samples has no covariance: begin with some samples")
@@ -311,7 +313,11 @@ class ISOracle:
     """
 
     network: Network
-    rows: int = 64
+    rows: Count = 64
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __call__(self, samples: Tensor, problems: Problems) -> Tensor:
         """Scores (B,), float64."""

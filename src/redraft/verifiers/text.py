@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from redraft.core.errors import RedraftError, require, unknown
+from redraft.core.fields import Count, checks
 from redraft.core.reading import Read, Reader, reader
 from redraft.core.task import Problems
 from redraft.models.hub import pretrained
@@ -45,6 +46,7 @@ class Classifier:
         rows: texts at a time.
     """
 
+    @checks
     def __init__(
         self,
         checkpoint: str,
@@ -54,7 +56,7 @@ class Classifier:
         judged: str | Read = "completion",
         device: str | None = None,
         empty: float = EMPTY,
-        rows: int = 32,
+        rows: Count = 32,
         revision: str | None = None,
     ) -> None:
         """Load the classifier.
@@ -129,6 +131,7 @@ class Perplexity:
         rows: texts at a time.
     """
 
+    @checks
     def __init__(
         self,
         denoiser: Any = None,
@@ -138,7 +141,7 @@ class Perplexity:
         prompted: bool = True,
         device: str | None = None,
         empty: float = EMPTY,
-        rows: int = 32,
+        rows: Count = 32,
         revision: str | None = None,
     ) -> None:
         """Load the language model; arguments as for `Classifier`, and `prompted`: read completions after their prompts.

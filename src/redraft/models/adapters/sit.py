@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from redraft.core.content import content
 from redraft.core.errors import RedraftError, require, unknown
+from redraft.core.fields import Count, Number, checked
 from redraft.core.memory import Fitting
 from redraft.core.model import outlined
 from redraft.core.state import Prediction, State, expand
@@ -52,18 +53,22 @@ class SiTModel:
 
     name: str
     net: nn.Module
-    side: int
-    channels: int
-    classes: int
+    side: Count
+    channels: Count
+    classes: Count
     vae: Any = None
     guidance_scale: float = 1.0
-    guided_channels: int = 3
-    decode_rows: int = 4
+    guided_channels: Number = 3
+    decode_rows: Count = 4
     process = RectifiedFlow()
     offers = frozenset({"conditions"})
     graph = None
     dtype = torch.float32
     _fitting: Fitting = field(default_factory=Fitting, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Reject settings without a meaning."""
+        checked(self)
 
     def __repr__(self) -> str:
         """Class, name and offers."""
