@@ -54,12 +54,12 @@ class Of:
 
     def gain(self, method: str, base: str, at: float) -> str:
         """What a share is above another method's at its best within the budget, in percentage points, paired."""
-        found, budget = comparison(self.name), np.array([at])
-        until = np.array([b for b in found.experiment.budgets if b < at] + [at], dtype=float)
-        theirs = found.best(self._curve(base), "nfe", until, self._metric)[:, -1:]
-        gain = found.estimate(100 * (found.values(self._curve(method), "nfe", budget, self._metric) - theirs))
-        middle, low, high = (rounded(float(value[0])) for value in (gain.mean, gain.low, gain.high))
+        middle, low, high = (rounded(100 * value) for value in self._gain(method, base, at))
         return f"{middle} ({low} to {high})"
+
+    def more(self, method: str, base: str, at: float) -> str:
+        """`gain` of a metric that is no share, to two digits."""
+        return "{:.2f} ({:.2f} to {:.2f})".format(*self._gain(method, base, at))
 
     def values(self, metric: str, *methods: str, at: float, digits: int = 2) -> str:
         """A metric of methods within a budget."""
@@ -78,6 +78,13 @@ class Of:
         values = comparison(self.name).values(curve, "nfe", budgets, self._metric)
         enough = np.nan_to_num(values.mean(0), nan=-np.inf) >= goal
         return float(budgets[enough.argmax()]) / at if enough.any() else np.inf
+
+    def _gain(self, method: str, base: str, at: float) -> tuple[float, ...]:
+        found, budget = comparison(self.name), np.array([at])
+        until = np.array([b for b in found.experiment.budgets if b < at] + [at], dtype=float)
+        theirs = found.best(self._curve(base), "nfe", until, self._metric)[:, -1:]
+        gain = found.estimate(found.values(self._curve(method), "nfe", budget, self._metric) - theirs)
+        return tuple(float(value[0]) for value in (gain.mean, gain.low, gain.high))
 
     @property
     def _metric(self) -> str:
@@ -126,6 +133,8 @@ def readme() -> Sentences:
     of = Of("iterref-python")
     needs = [of.times(method, budget) for method in ("ipr", "iterref, at the end") for budget in (64, 128, 256)]
     yield f"best-of-N needs {min(needs):.1f} to {max(needs):.1f} times the evaluations, from 64 to 256"
+    gains = [of.more(method, "best-of-n", 256) for method in ("beam", "ipr")]
+    yield f"`Beam` is {gains[0]} nats a character ahead of best-of-N at 256, `IPR` {gains[1]}"
 
 
 def sudoku() -> Sentences:
@@ -250,6 +259,35 @@ def iterref_sudoku() -> Sentences:
     yield f"best-of-N needs {needs} times the evaluations for what IterRef has at 64, 128, 256 and 512"
 
 
+def iterref_python() -> Sentences:
+    """docs/experiments.md, iterref-python under its three rewards."""
+    of, plain, late = Of("iterref-python"), "best-of-n", (256, 512, 1024)
+    needs = [of.times(method, budget) for method in ("ipr", "iterref, at the end") for budget in (64, 128, 256)]
+    yield f"best-of-N needs {min(needs):.1f} to {max(needs):.1f} times the evaluations for what they have"
+    yield f"by {of.more('iterref', plain, 128)} nats at 128, {of.more('iterref', plain, 256)} at 256"
+    yield f"and {of.more('iterref', plain, 1024)} at 1,024"
+    ours, theirs = (listed([of.values("score", method, at=at) for at in late]) for method in ("beam", plain))
+    yield f"Beam search is first from 256 evaluations on ({ours} against {theirs} at 256, 512 and 1,024)"
+    yield f"by {of.more('fk', plain, 128)} at 128, SVDD by {of.more('svdd', plain, 1024)} at 1,024"
+    parses = [100 * of.mean(m, "parses", 1024) for m in ("beam", "fk", "iterref", "iterref, at the end", "ipr")]
+    yield f"({span(parses)} % at 1,024, best-of-N {rounded(100 * of.mean(plain, 'parses', 1024))} %)"
+    yield f"to {of.sets('distinct_4', 'beam', at=1024)} under beam search"
+    yield f"the least by the MAUVE-like score ({of.sets('mauve-like', 'iterref, at the end', at=1024)})"
+    of = Of("iterref-python-parses")
+    yield f"{of.rise(plain, 128, 256)} % at 128 and 256 evaluations and all at 512"
+    yield f"({of.rise('ipr', 128, 256)} %)"
+    iterref = [of.percent("iterref", budget) for budget in (128, *late)]
+    yield f"IterRef stays at {span(iterref)} % from 128 on"
+    yield f"({of.share('svdd', 'beam', at=128)} % at 128, {of.share('svdd', 'beam', at=1024)} % at 1,024)"
+    of = Of("iterref-python-raise")
+    yield f"beam search by {of.more('beam', plain, 64)} nats at 64, FK steering by {of.more('fk', plain, 256)} at 256"
+    ends = [f"{of.mean(method, 'score', 1024):.1f}" for method in ("beam", "fk", plain)]
+    yield f"to {ends[0]} and {ends[1]} against {ends[2]} at 1,024"
+    kind = [f"{100 * of.mean('beam', metric, 1024):.0f} %" for metric in ("of_kind", "parses")]
+    yield f"in the geometric mean, and {kind[0]} do raise; {kind[1]} of them parse"
+    yield f"gives {100 * np.exp(of.mean('beam', 'score', 1024)):.0f} % to `raise`"
+
+
 def digits() -> Sentences:
     """docs/experiments.md, search-digits and steering-digits."""
     of, random = Of("search-digits"), "best-of-n"
@@ -326,6 +364,7 @@ PAGES: dict[str, tuple[Callable[[], Sentences], ...]] = {
         gstar_python_main,
         gstar_variants,
         iterref_sudoku,
+        iterref_python,
         digits,
     ),
 }

@@ -82,6 +82,7 @@ def back(folder: Path, kept: Path, changed: Sequence[str] = ()) -> None:
             if len(mine):
                 mine = mine.replace_schema_metadata({"redraft": canonical(made | {"job": cell.job})})
                 store.write(store.path(cell.id, ending), packed(mine))
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("experiment.json", "sets.parquet"):
         if (kept / name).exists():
             shutil.copy(kept / name, folder)
