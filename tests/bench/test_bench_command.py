@@ -110,7 +110,7 @@ def test_a_run_that_is_refused_leaves_the_folder_as_it_was(grid, tmp_path, capsy
     with Store(out).locked():
         Path(grid).write_text(Path(grid).read_text().replace("n: 4, seed", "n: 6, seed"))
         assert run("run", grid, "--out", out) == 2
-    assert "another run is at work" in capsys.readouterr().err
+    assert "another run, process " in capsys.readouterr().err
     assert (out / "experiment.json").read_bytes() == before
 
 

@@ -136,7 +136,8 @@ def test_a_cell_with_fewer_problems_or_those_of_others_is_named(out, capsys):
     assert run("report", out) == 2
     assert f"{path} is damaged: delete it" in capsys.readouterr().err
     files = [p for ending in ("parquet", "seconds.parquet", "samples.parquet") for p in [metrics_of(out, ending)[0]]]
-    for each in files:
+    candidates = files[0].with_suffix(".candidates.parquet")
+    for each in (*files, *([candidates] if candidates.exists() else [])):
         given = pq.ParquetFile(each).read()
         strange = table["problem"].to_numpy() + 12345
         each.write_bytes(written(given.set_column(0, "problem", pa.array(strange)).replace_schema_metadata(

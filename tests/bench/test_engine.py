@@ -229,7 +229,7 @@ def test_a_method_that_says_nothing_of_its_verifier_gets_it(grid):
 def test_another_run_is_kept_out(grid, tmp_path):
     store = Store(tmp_path)
     store.open(grid, "full")
-    with store.locked(), pytest.raises(RedraftError, match="another run is at work"):
+    with store.locked(), pytest.raises(RedraftError, match="another run, process .* is at work in"):
         ran(grid, tmp_path)
 
 

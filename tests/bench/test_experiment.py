@@ -87,7 +87,7 @@ WRONG = {
     "verifier: violations": ("verifier: violation", "grid.yaml:5: unknown verifier 'violation'"),
     "seed: 3, ": ("sed: 3, ", "grid.yaml:6: unknown argument of 'sudoku-tokens''s problems 'sed'"),
     "[0.1, 0.5]": ("0.1", "grid.yaml:22: ratio is 0.1: a grid asks for a list of values"),
-    "0.5]": ("1.5]", "ratio is 1.5: it must lie in (0, 1]"),
+    "0.5]": ("1.5]", "ratio is 1.5: it must be a number in (0, 1]"),
     "valid: max": ("valid: up", "grid.yaml:9: the goal of 'valid' is 'up': use max or min"),
     "method: generate": ("method: genrate", "grid.yaml:14: unknown method 'genrate'; did you mean 'generate'?"),
     "baseline: ancestral": ("baseline: ancestry", "grid.yaml:11: unknown method 'ancestry'"),

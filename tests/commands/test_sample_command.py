@@ -182,7 +182,7 @@ RANDOM = "such as sampler:parallel --sampler.steps 50 --sampler.stochasticity 1.
         ("python", ["fk", *LLADA], f"such as {' '.join(LLADA)} --sampler.temperature 1.0"),
         ("sudoku", ["iterref", "sampler:sequential"], "set --levels 0.0"),
         ("sudoku", ["halving", "sampler:sequential"], "use sampler:parallel or a masked sampler"),
-        ("sudoku", ["ipr", "--ratio", "3"], "--ratio is 3.0: it must lie in"),
+        ("sudoku", ["ipr", "--ratio", "3"], "--ratio is 3.0: it must be a number in (0, 1]"),
         ("sudoku", ["ipr", *HEUN], "set --refine.stochasticity 0 or --refine.order 1"),
         ("digits", ["--budget", "20", "generate"], "--budget 20 is too small for one draft, which takes 50 NFE"),
         ("digits", ["--budget", "20", "generate"], "give --budget 50 or more, or fewer steps"),

@@ -313,11 +313,11 @@ def test_what_a_user_can_mend_is_one_sentence(folder, tmp_path, loaded, monkeypa
     [
         (["--height", "7"], "height is given without width, and pipelines may then draw at their own size"),
         (["--width", "16"], "width is given without height"),
-        (["--height", "-8"], "height is -8: it must be a whole number of pixels, 1 or more"),
+        (["--height", "-8"], "height is -8: it must be a whole number of 1 or more"),
         (["--height", "0", "--width", "16"], "height is 0: it must be"),
         (["--height", "7", "--width", "7"], "cannot be called so"),
-        (["--guidance-scale", "nan"], "guidance_scale is nan: it must be finite"),
-        (["--guidance-scale", "inf"], "guidance_scale is inf: it must be finite"),
+        (["--guidance-scale", "nan"], "guidance_scale is nan: it must be a finite number"),
+        (["--guidance-scale", "inf"], "guidance_scale is inf: it must be a finite number"),
     ],
 )
 def test_arguments_that_no_call_can_follow_are_one_sentence(folder, tmp_path, capsys, more, words):

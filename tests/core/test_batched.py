@@ -557,7 +557,7 @@ def test_a_word_that_a_model_draws_and_cannot_read_is_one_sentence():
 
 
 def test_an_index_error_of_a_model_of_pictures_is_its_own_affair():
-    with pytest.raises(IndexError):
+    with pytest.raises(RedraftError, match="raised IndexError: list index out of range"):
         said_of(lambda state: [][0], offers=frozenset({"regions"}))
 
 

@@ -37,7 +37,7 @@ def test_a_problem_follows_from_seed_split_and_number():
     ("settings", "message"),
     [
         ({"split": "tests"}, "unknown split 'tests'; did you mean 'test'"),
-        ({"n": 0}, "n is 0: ask for a whole number of problems"),
+        ({"n": 0}, "n is 0: it must be a whole number of 1 or more"),
     ],
 )
 def test_what_the_task_does_not_know_is_one_sentence(settings, message):

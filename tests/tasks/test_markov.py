@@ -96,7 +96,7 @@ def test_a_long_chain_neither_underflows_nor_drifts():
     [(TRANSITION[:2], INITIAL, 4), (TRANSITION, INITIAL * 2, 4), (torch.eye(3), INITIAL, 4), (TRANSITION, INITIAL, 0)],
 )
 def test_what_is_no_chain_is_refused(transition, initial, length):
-    with pytest.raises(RedraftError, match="chain"):
+    with pytest.raises(RedraftError, match="chain|length is 0"):
         MarkovChain(transition, initial, length)
 
 

@@ -66,7 +66,7 @@ class Endless(IPR):
     """States fewer drafts than there are, which never end."""
 
     def drafts(self, model, draft, streams, verifier=None):
-        yield from IPR(10**9, initial=self.initial, refine=self.refine).drafts(model, draft, streams, verifier)
+        yield from IPR(10**6, initial=self.initial, refine=self.refine).drafts(model, draft, streams, verifier)
 
 
 class Untold(Endless):

@@ -379,7 +379,7 @@ def test_the_command_trains_a_critic_that_its_model_finds(folder, capsys, name, 
         ({"model": "sudoku"}, "not a model of tokens"),
         ({"blocks": 9}, "1 to 4 to copy"),
         ({"reveal": 0}, "reveal is 0"),
-        ({"loss": "hinge"}, "loss is 'hinge'"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'"),
         ({"top_p": 0.0}, "top_p is 0.0"),
     ],
 )

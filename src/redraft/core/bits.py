@@ -37,7 +37,8 @@ def _bytes(tensor: Tensor) -> Tensor:
     plain = plain.as_subclass(Tensor) if plain.layout == torch.strided else plain.to_dense()
     plain = plain.dequantize() if plain.is_quantized else plain
     plain = torch.view_as_real(plain.resolve_conj()) if plain.is_complex() else plain
-    flat = plain.resolve_neg().contiguous().flatten().view(torch.uint8)
+    flat = plain.resolve_neg().contiguous().flatten()
+    flat = flat.as_strided(flat.shape, (1,)).view(torch.uint8)  # of a single number the stride may be any
     return flat.clone() if flat.storage_offset() % 8 else flat
 
 

@@ -356,8 +356,9 @@ class _Session:
 
     def _stops(self) -> bool:
         """Show the samples so far; whether no more are wanted."""
-        finished = self.finished
-        return bool(finished and self.on_draft and self.on_draft(decoded(self.model, finished.final), finished.trace))
+        if not (self.finished and self.on_draft):
+            return False
+        return bool(asked("on_draft", self.on_draft, decoded(self.model, self.finished.final), self.finished.trace))
 
     def hand(self, error: Exception) -> None:
         """Let an error bring along what is finished, if anything is and can be decoded."""
