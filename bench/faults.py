@@ -9,6 +9,8 @@ Numbers go to bench/results/faults.json: for each kind of fault, for each thing 
 - signals: as kills, by SIGTERM, which is taken as Ctrl-C.
 - workers: the command of an experiment with two workers, killed; what is left of its processes.
 - ray: the driver of a local Ray cluster, killed; what is left of it.
+- values: every setting of methods, samplers, tasks, verifiers and recipes with wrong values (tests/fuzz.py), and runs
+  with those that are accepted.
 """
 
 from __future__ import annotations
@@ -422,7 +424,24 @@ def files(draw: random.Random, count: int) -> dict[str, Outcomes]:
     return found
 
 
-KINDS = {"kills": kills, "signals": signals, "bits": bits, "files": files, "workers": workers, "ray": ray}
+def values(_: random.Random, count: int) -> dict[str, Outcomes]:
+    """What comes of wrong values."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    import fuzz
+
+    words = {"sentence": SENTENCE, "nameless": f"{SENTENCE} about something else", "right": "kept as it was meant"}
+    words |= {"ran": "runs", "trace": "STACK TRACE", "wrong": "KEPT AS SOMETHING ELSE"}
+    made = Counter({words[what]: number for what, number in fuzz.counts().items()})
+    ran = (case.runs(value) for case, value in fuzz.accepted())
+    return {
+        f"{len(fuzz.cases())} settings, made with {len(fuzz.VALUES)} values each": tally(made.elements()),
+        "runs with values that were accepted": tally(words[what] for what in ran),
+    }
+
+
+KINDS = {
+    "kills": kills, "signals": signals, "bits": bits, "files": files, "workers": workers, "ray": ray, "values": values,
+}  # fmt: skip
 
 
 def main() -> None:

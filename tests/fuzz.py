@@ -142,6 +142,10 @@ def score(samples: Any, problems: Any) -> Any:
     return samples.double().flatten(1).sum(1)
 
 
+def features(samples):
+    return samples.flatten(1)
+
+
 @cache
 def cases() -> list[Case]:
     """Every setting."""
@@ -233,9 +237,9 @@ def _parts() -> Iterator[Case]:
 def _verifiers() -> Iterator[Case]:
     task = redraft.load_task("markov")
     yield from of_class(Metric, task=task, name="log_likelihood")
-    yield from of_class(Agreement, features=score)
-    yield from of_class(SelfAgreement, model=Toy(), features=score)
-    yield from of_class(ISOracle, network=score)
+    yield from of_class(Agreement, features=features)
+    yield from of_class(SelfAgreement, model=Toy(), features=features)
+    yield from of_class(ISOracle, network=features)
     yield from of_class(LineKind)
     yield from (case for case in of_class(Batched, verifier=score))
     yield from (case for case in of_class(Grader, llm="some-model") if case.name != "cache")  # which is made

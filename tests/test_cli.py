@@ -138,7 +138,10 @@ def test_sample_without_options_of_its_method_takes_the_defaults(tiny, monkeypat
         (["sample", "--model", "TINY", "--difficulty", "hart"], "did you mean 'hard'?"),
         (["sample", "--task", "digits", "--difficulty", "hard"], "the task 'digits' knows no difficulty"),
         (["sample", "--model", "TINY", "--budget", "1"], "too small"),
-        (["sample", "--n", "99999999999"], "n is 99999999999: it must be a whole number of 1 or more, 16777215 at most"),
+        (
+            ["sample", "--n", "99999999999"],
+            "n is 99999999999: it must be a whole number of 1 or more, 16777215 at most",
+        ),
         (["sample", "--model", ""], "the model has no name: give a name, folder, hub id or pipeline"),
         (["sample", "--model", "gpt2"], "unknown model 'gpt2'; known: .*; a hub id has the form owner/name"),
         (["train", "sudoku", "--preset", "tpu"], "unknown preset"),
@@ -208,7 +211,9 @@ def test_what_another_package_breaks_is_listed_with_the_reason_and_breaks_nothin
     assert "ipr  " in out
     assert {name for name, _ in METHODS.usable()} == set(METHODS) - set(broken)
     for name in broken:
-        with pytest.raises(redraft.RedraftError, match=f"the method '{name}', .* of another package, cannot be imported"):
+        with pytest.raises(
+            redraft.RedraftError, match=f"the method '{name}', .* of another package, cannot be imported"
+        ):
             METHODS[name]
 
 

@@ -62,7 +62,7 @@ COMMANDS: Mapping[str, str | Group] = {
 
 COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
 SHELLS = ("bash", "fish", "zsh")
-IN_OPTIONS = ("demo", "sample", "train")
+IN_OPTIONS = ("demo", "sample", "search", "train")
 """Commands whose errors Python users see too, so that they are put into the words of options here."""
 ABOUT = (
     "Better samples from diffusion models, for more compute at inference time. `redraft --version` tells the version, "

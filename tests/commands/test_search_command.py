@@ -316,8 +316,8 @@ def test_what_a_user_can_mend_is_one_sentence(folder, tmp_path, loaded, monkeypa
         (["--height", "-8"], "height is -8: it must be a whole number of 1 or more"),
         (["--height", "0", "--width", "16"], "height is 0: it must be"),
         (["--height", "7", "--width", "7"], "cannot be called so"),
-        (["--guidance-scale", "nan"], "guidance_scale is nan: it must be a finite number"),
-        (["--guidance-scale", "inf"], "guidance_scale is inf: it must be a finite number"),
+        (["--guidance-scale", "nan"], "--guidance-scale is nan: it must be a finite number"),
+        (["--guidance-scale", "inf"], "--guidance-scale is inf: it must be a finite number"),
     ],
 )
 def test_arguments_that_no_call_can_follow_are_one_sentence(folder, tmp_path, capsys, more, words):
