@@ -30,7 +30,7 @@ def guarded() -> Iterator[str | None]:
         return
     folder = tempfile.mkdtemp(prefix="rd-")  # short: paths of sockets in it may have 107 bytes
     guard = subprocess.Popen(
-        [sys.executable, "-I", __file__, folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        [sys.executable, "-I", __file__, folder, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
@@ -53,12 +53,12 @@ def users(folder: str) -> set[int]:
     return found
 
 
-def main(folder: str) -> None:
-    """Wait until the driver closes this process's input, as any end of it does; then end what uses the folder."""
+def main(folder: str, driver: int) -> None:
+    """Wait until the driver closes this process's input, as any end of it does; then end what else uses the folder."""
     sys.stdin.buffer.read()
     began = seen = time.monotonic()
     while (now := time.monotonic()) - began < LONGEST and now - seen < QUIET:
-        for number in users(folder):
+        for number in users(folder) - {driver}:
             seen = now
             if now - began > GRACE:
                 with suppress(OSError):
@@ -68,4 +68,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
