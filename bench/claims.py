@@ -134,7 +134,7 @@ def readme() -> Sentences:
     needs = [of.times(method, budget) for method in ("ipr", "iterref, at the end") for budget in (64, 128, 256)]
     yield f"best-of-N needs {min(needs):.1f} to {max(needs):.1f} times the evaluations, from 64 to 256"
     gains = [of.more(method, "best-of-n", 256) for method in ("beam", "ipr")]
-    yield f"`Beam` is {gains[0]} nats a character ahead of best-of-N at 256, `IPR` {gains[1]}"
+    yield f"{gains[0]} nats a character ahead of best-of-N at 256, where `IPR` is {gains[1]}"
 
 
 def sudoku() -> Sentences:
