@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from cells import truths
 
 from redraft.bench.compare import Comparison, Table
 from redraft.bench.curves import Curve, curves
 from redraft.bench.experiment import checked
+from redraft.bench.kept import truths
 from redraft.bench.plain import Map
 
 KINDS = ("guess=sampler", "guess=network")

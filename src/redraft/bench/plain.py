@@ -8,7 +8,7 @@ from typing import Any
 
 from redraft.core.build import Map, plain
 from redraft.core.errors import RedraftError, require, said
-from redraft.core.files import regular
+from redraft.core.files import text_of
 
 LARGEST = 1_000_000  # characters of an experiment, with all aliases written out
 LONG = 80  # characters of a change that errors repeat
@@ -24,7 +24,7 @@ def read(path: Path) -> Map:
         RedraftError: the file cannot be read, is no YAML, holds no mapping, or is larger than an experiment can be.
     """
     try:
-        text = text_of(path)
+        text = text_of(path, LARGEST)
     except (OSError, ValueError) as error:
         raise RedraftError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     yaml = require("yaml", "bench")
@@ -37,31 +37,6 @@ def read(path: Path) -> Map:
     if not isinstance(found, Map):
         raise RedraftError(f"{path.name}: an experiment is a mapping of keys to values")
     return found
-
-
-def text_of(path: Path, largest: int = LARGEST) -> str:
-    """The text of a small file.
-
-    Raises:
-        OSError: there is none that can be read.
-        ValueError: it is larger than `largest` bytes, or no text.
-    """
-    if regular(path).stat().st_size > largest:
-        raise ValueError(f"it has more than {largest:,d} bytes")
-    return path.read_text(encoding="utf-8")
-
-
-def read_json(path: Path, largest: int = LARGEST) -> Any:
-    """The value of a small JSON file.
-
-    Raises:
-        OSError: there is none that can be read.
-        ValueError: it is no such file, or no JSON.
-    """
-    try:
-        return json.loads(text_of(path, largest))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
 
 
 def _parsed(text: str, name: str) -> Any:

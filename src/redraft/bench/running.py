@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from redraft.bench.plain import read_json
+from redraft.bench.plain import LARGEST
+from redraft.core.files import read_json
+from redraft.core.lock import at_work
 
 FOLDER = "running"
 
@@ -75,27 +77,10 @@ def under_way(folder: Path) -> list[Note]:
     return sorted((note for note in found if _alive(note)), key=lambda note: note.since)
 
 
-def at_work(folder: Path) -> bool:
-    """Whether a run holds the folder's lock."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks here
-        return True
-    lock = folder / ".lock"
-    if not lock.is_file():
-        return False
-    with suppress(OSError), lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
 def _read(path: Path) -> Note | None:
     """What a note says; none if it has just gone, or is none."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        about = read_json(path)
+        about = read_json(path, LARGEST)
         return Note(path.stem, str(about["host"]), int(about["process"]), float(about["since"]))
     return None
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ import pyarrow.parquet as pq
 
 from redraft.bench.cell import Outcome, packed, versions
 from redraft.bench.experiment import Cell, Experiment
-from redraft.bench.plain import canonical, read_json
+from redraft.bench.plain import LARGEST as SMALL
+from redraft.bench.plain import canonical
 from redraft.bench.sound import ALWAYS, TABLES, check_cell, settings_of, table_of
 from redraft.bench.spec import Spec
 from redraft.core.errors import RedraftError, said
-from redraft.core.files import prepare, regular, write
+from redraft.core.files import prepare, read_json, regular, write
 from redraft.core.lock import locked
 from redraft.models.hub import is_hub_folder
 from redraft.models.weights import SHIPPED, digest, digest_of_all
@@ -108,7 +109,7 @@ class Store:
         """What a cell raised; of a damaged file that it is."""
         path = self.path(cell, "error.json")
         try:
-            found = dict(read_json(path))
+            found = dict(read_json(path, SMALL))
             return found | {"error": str(found["error"])}
         except (OSError, ValueError, TypeError, KeyError) as error:
             return {"error": f"{path} is damaged: delete it and go on with `redraft bench resume`: {said(error)}"}
@@ -182,15 +183,13 @@ class Store:
             "cells are kept"
         )
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other runs out of the folder; a run that is killed leaves no lock.
 
         Raises:
             RedraftError: another run is at work in it.
         """
-        with locked(self.folder):
-            yield
+        return locked(self.folder)
 
     def read(self, cells: Sequence[Cell]) -> dict[str, pa.Table]:
         """All rows of those of the cells that are done; each row says whose it is.

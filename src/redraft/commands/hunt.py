@@ -22,10 +22,10 @@ from redraft.commands.sized import baseline, takes_part
 from redraft.core.batched import Batched
 from redraft.core.content import marked
 from redraft.core.errors import RedraftError
-from redraft.core.files import prepare, write
+from redraft.core.files import plain, prepare, replacing, write
 from redraft.core.result import settings_of
 from redraft.core.task import Problems
-from redraft.report.found import Found, plain, read_json
+from redraft.report.found import Found, read_object
 from redraft.report.gallery import Gallery, pixels
 from redraft.report.pictures import png
 from redraft.verifiers.combined import held_out
@@ -84,7 +84,7 @@ def _settings_in(folder: Path) -> dict[str, Any] | None:
     """What search.json says, if there is one."""
     path = folder / "search.json"
     mend = "delete it and give the same command again; prompts that are done are kept"
-    return read_json(path, mend) if plain(path) else None
+    return read_object(path, mend) if plain(path) else None
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Hunt:
         return settings_of(self.method, self.model, budget, self.command.seed) | {
             "verifier": self.command.verifier,
             "held_out": self.command.held_out,
-            "verifier_options": self.command.options(),
+            "verifier_options": self.command.options,
             "verifier_marks": {name: marked(f"verifier {name!r}", each) for name, each in self.verifiers.items()},
             "n_images": self.command.n_images,
             "steps": self.command.steps,
@@ -338,14 +338,9 @@ def save(table: Trace, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
-    plain(part)
-    try:
+    plain(path.with_name(f"{path.name}.part"))
+    with replacing(path) as part:
         table.save(part)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def differing(mine: dict[str, Any], there: dict[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ import redraft
 from redraft.commands.hunt import CALL, Hunt, claim, classes, problems_of
 from redraft.commands.sized import Plan, baseline, cost, plan, takes_part
 from redraft.core.errors import RedraftError, check_settings, require, said, unknown
+from redraft.core.files import text_of
 from redraft.core.lock import locked
 from redraft.core.registry import VERIFIERS
 from redraft.models.load import check_call
@@ -144,13 +146,14 @@ class Search:
         """What the model and its call are given, of `CALL`."""
         return {name: value for name in CALL if (value := getattr(self, name)) is not None}
 
+    @cached_property
     def options(self) -> dict[str, dict[str, Any]]:
         """Settings of the verifiers, by name.
 
         Raises:
             RedraftError: they are none, or of verifiers that there are not or that are not asked.
         """
-        _, parts, apart = self._names()
+        _, parts, apart = self._names
         return _options(self.verifier_options, (*parts, *apart))
 
     def _of(self, kind: Kind) -> Search:
@@ -159,6 +162,7 @@ class Search:
             return self
         return replace(self, verifier=kind.verifier, held_out=kind.held_out if self.held_out is None else self.held_out)
 
+    @cached_property
     def _names(self) -> tuple[dict[str, float] | None, list[str], list[str]]:
         return guides(self.verifier or "", self.held_out)
 
@@ -207,7 +211,7 @@ class Search:
         rough = replace(sampler, steps=max(1, self.steps // 4))
         found = plan(self.method, self.batch, self.settings, sampler=sampler, draft=rough)
         found.check(self.budget)
-        weights, parts, _ = self._names()
+        weights, parts, _ = self._names
         if self.method in OF_RANDOM_STEPS and weights is None and len(parts) > 1:
             weighed = ",".join(f"{name}:1" for name in parts)
             raise RedraftError(
@@ -217,22 +221,22 @@ class Search:
         return found
 
     def _check_verifiers(self) -> None:
-        _, parts, apart = self._names()
-        options = self.options()
+        _, parts, apart = self._names
+        options = self.options
         for name in (*parts, *apart):
             check_verifier(name, options.get(name, {}))
 
     def _early(self) -> dict[str, Any]:
         """The verifiers that need no model, which are soon loaded, or soon refused, beside one."""
-        _, parts, apart = self._names()
-        names, options = [name for name in (*parts, *apart) if not asks(name, "denoiser")], self.options()
+        _, parts, apart = self._names
+        names, options = [name for name in (*parts, *apart) if not asks(name, "denoiser")], self.options
         return {name: made_verifier(name, None, options.get(name, {})) for name in names}
 
     def _hunt(self, model: Any, sampler: Any, open_plan: Plan, early: dict[str, Any], prompts: PromptSet) -> Hunt:
         """The search, with all that it needs."""
-        weights, parts, apart = self._names()
+        weights, parts, apart = self._names
         self._check_model(model, sampler, prompts)
-        options = self.options()
+        options = self.options
         loaded = {
             name: early[name] if name in early else made_verifier(name, model, options.get(name, {}))
             for name in (*parts, *apart)
@@ -353,7 +357,7 @@ def _options(given: str | None, asked: Collection[str]) -> dict[str, dict[str, A
     if given is None:
         return {}
     try:
-        found = json.loads(given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8"))
+        found = json.loads(given if given.lstrip().startswith("{") else text_of(Path(given)))
         if not all(isinstance(value, dict) for value in found.values()):
             raise ValueError("a verifier's settings are no object")
     except (OSError, ValueError, AttributeError, RecursionError) as error:

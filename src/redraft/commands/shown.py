@@ -12,8 +12,7 @@ import numpy as np
 from redraft.core.content import content
 from redraft.core.distinct import prints
 from redraft.core.errors import RedraftError, require, said
-from redraft.core.files import prepare, write
-from redraft.report.found import plain
+from redraft.core.files import plain, prepare, write
 from redraft.report.gallery import MOST, pixels, sheet, small
 from redraft.report.pictures import Pixels, png
 

@@ -213,7 +213,7 @@ class CountedVerifier:
         """Count `verifier` into `ledger`."""
         self._verifier = verifier if isinstance(verifier, Batched) else Batched(verifier)
         self._problems, self._ledger = problems, ledger
-        self._last = dict[int, list[int]]()
+        self._last: tuple[Tensor, Tensor] | None = None
 
     @property
     def blames(self) -> bool:
@@ -238,9 +238,7 @@ class CountedVerifier:
         """
         self._count(samples, problem)
         scores = self._verifier(samples, self._problems[problem.cpu()])
-        self._last = {}
-        for number, one in zip(problem.tolist(), prints(samples).tolist(), strict=True):
-            self._last.setdefault(number, []).append(one)
+        self._last = samples, problem
         return scores
 
     def shown(self, problem: Tensor, number: int) -> Tensor:
@@ -248,7 +246,10 @@ class CountedVerifier:
 
         0 where it had fewer, or where there was no call since this was last asked.
         """
-        last, self._last = self._last, {}
+        samples, whose = self._last or (torch.zeros(0), torch.zeros(0))
+        self._last, last = None, dict[int, list[int]]()
+        for each, one in zip(whose.tolist(), prints(samples).tolist(), strict=True):
+            last.setdefault(each, []).append(one)
         rows = [last.get(each, [])[-number:] for each in problem.tolist()]
         return torch.tensor([row if len(row) == number else [0] * number for row in rows], dtype=torch.int64)
 

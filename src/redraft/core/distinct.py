@@ -66,8 +66,7 @@ def warn_of_copies(trace: Trace, method: str) -> None:
     """Warn if the last draft of every problem was chosen from several candidates that were all the same."""
     if "distinct" not in trace or "candidates" not in trace:
         return
-    last = {problem: row for row, problem in enumerate(trace["problem"].tolist())}
-    rows = torch.tensor([*last.values()])
+    rows = trace.last_rows()
     candidates, differ = trace["candidates"][rows], trace["distinct"][rows]
     if bool(((candidates > 1) & (differ == 1)).all()):
         warnings.warn(

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from redraft.core.errors import RedraftError
+
+
+def plain(path: Path) -> bool:
+    """Whether there is a file.
+
+    Raises:
+        RedraftError: there is something else, such as a pipe, which would keep its reader waiting.
+    """
+    there = os.path.isfile(path)
+    if not there and os.path.lexists(path):
+        raise RedraftError(f"{path} is no plain file: move it away")
+    return there
 
 
 def regular(path: str | Path) -> Path:
@@ -28,6 +42,31 @@ def regular(path: str | Path) -> Path:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
     return Path(path)
+
+
+def text_of(path: Path, largest: int | None = None) -> str:
+    """The text of a file.
+
+    Raises:
+        OSError: there is none that can be read.
+        ValueError: it is larger than `largest` bytes, or no text.
+    """
+    if largest is not None and regular(path).stat().st_size > largest:
+        raise ValueError(f"it has more than {largest:,d} bytes")
+    return regular(path).read_text(encoding="utf-8")
+
+
+def read_json(path: Path, largest: int | None = None) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        OSError: there is none that can be read.
+        ValueError: it is no such file, larger than `largest` bytes, or no JSON.
+    """
+    try:
+        return json.loads(text_of(path, largest))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def prepare(folder: Path) -> Path:

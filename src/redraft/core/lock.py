@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from redraft.core.errors import RedraftError
-from redraft.core.files import prepare
+from redraft.core.files import plain, prepare
 
 
 @contextmanager
@@ -39,9 +39,25 @@ def locked(folder: Path) -> Iterator[None]:
             file.truncate(0)
 
 
+def at_work(folder: Path) -> bool:
+    """Whether a run holds the folder's lock."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks here
+        return True
+    lock = folder / ".lock"
+    if not lock.is_file():
+        return False
+    with suppress(OSError), lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def _opened(path: Path) -> IO[str]:
-    if os.path.lexists(path) and not os.path.isfile(path):
-        raise RedraftError(f"{path} is no plain file: move it away")
+    plain(path)
     try:
         return path.open("a+", encoding="utf-8")
     except OSError as error:

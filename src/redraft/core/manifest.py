@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from redraft.core.files import regular, write
+from redraft.core.files import read_json, regular, write
 
 FILES, SUM = "files", "checksum"  # entries of the manifest, a JSON object
 
@@ -61,7 +61,7 @@ def kept(manifest: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def _said(manifest: Path) -> dict[str, Any]:
     """What a manifest says, if it is as it was written."""
-    about = json.loads(regular(manifest).read_bytes())
+    about = read_json(manifest)
     if not isinstance(about, dict) or not isinstance(about.get(FILES), dict):
         raise ValueError(f"{manifest.name} names no files, as those of an older version: make it again")
     if about.pop(SUM, None) != _sum(about) or any(Path(name).name != name for name in about[FILES]):

@@ -79,8 +79,8 @@ class Result:
 
     def means(self) -> dict[str, float]:
         """The mean over the problems' last drafts of what was scored or evaluated, NaN left out."""
-        last = {problem: row for row, problem in enumerate(self.trace["problem"].tolist())} if len(self.trace) else {}
-        columns = {name: self.trace[name][list(last.values())].double() for name in self.trace if name not in OWN}
+        rows = self.trace.last_rows()
+        columns = {name: self.trace[name][rows].double() for name in self.trace if name not in OWN}
         known = {name: values[~values.isnan()] for name, values in columns.items()}
         return {name: float(values.mean()) for name, values in known.items() if len(values)}
 

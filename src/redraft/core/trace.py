@@ -68,6 +68,11 @@ class Trace(Mapping[str, Tensor]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def last_rows(self) -> Tensor:
+        """Where the last row of each problem stands (P,)."""
+        last = {problem: row for row, problem in enumerate(self["problem"].tolist())} if len(self) else {}
+        return torch.tensor([*last.values()], dtype=torch.int64)
+
     def by_draft(self, name: str) -> dict[int, Tensor]:
         """A column's values, split by the draft's number."""
         drafts = self["draft"]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from redraft.core.errors import RedraftError, said
-from redraft.core.files import regular
+from redraft.core.files import read_json, regular
 
 Net = TypeVar("Net", bound=nn.Module)
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -35,8 +35,8 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """
     path = folder / name
     try:
-        return dict(json.loads(regular(path).read_text()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return dict(read_json(path))
+    except (OSError, ValueError, TypeError) as error:
         raise RedraftError(f"{path} cannot be read as a model's configuration: {error}") from error
 
 

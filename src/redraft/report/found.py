@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from redraft.core.errors import RedraftError, require, said
+from redraft.core.files import plain, read_json
 from redraft.core.trace import Trace
 
 WIDE, SHEET = 360, 1024  # pixels of a picture in the page, and of a sheet
@@ -22,27 +21,15 @@ WHICH = ("baseline", "winner")
 NFE = ("nfe", "baseline_nfe")
 
 
-def plain(path: Path) -> bool:
-    """Whether there is a file.
-
-    Raises:
-        RedraftError: there is something else, such as a pipe, which would keep its reader waiting.
-    """
-    there = os.path.isfile(path)
-    if not there and os.path.lexists(path):
-        raise RedraftError(f"{path} is no plain file: move it away")
-    return there
-
-
-def read_json(path: Path, mend: str) -> dict[str, Any]:
+def read_object(path: Path, mend: str) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
         RedraftError: there is none; the sentence ends with what to do, `mend`.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
         raise RedraftError(f"{path} is damaged: {mend}") from error
     if not isinstance(found, dict):
         raise RedraftError(f"{path} is damaged: {mend}")
@@ -80,7 +67,7 @@ class Found:
         path = folder / "summary.json"
         if not plain(path):
             return None
-        about = read_json(path, mended(folder))
+        about = read_object(path, mended(folder))
         try:
             images = [_image(each) for each in about["images"]]
             category = _of(str, _of(dict, about["facts"]).get("category", ""))
