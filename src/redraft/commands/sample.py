@@ -22,6 +22,7 @@ from redraft.core.errors import RedraftError
 from redraft.core.files import prepare
 from redraft.core.method import asks, settled
 from redraft.core.registry import METHODS
+from redraft.core.result import means_of
 from redraft.report.statistics import FEWEST, mean_interval, wilson
 from redraft.tasks.load import task_of
 
@@ -167,9 +168,10 @@ class Sample:
 
 def _draft(metrics: dict[str, Tensor], trace: Trace) -> str:
     """A line of what a draft cost and what the samples so far are like."""
-    means = {name: float(values.double().nanmean()) for name, values in metrics.items() if not values.isnan().all()}
     number, nfe = int(trace["draft"].max()), float(trace["nfe"][trace["draft"] == trace["draft"].max()].double().mean())
-    return f"draft {number:3}   {nfe:6.0f} NFE   " + "   ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+    return f"draft {number:3}   {nfe:6.0f} NFE   " + "   ".join(
+        f"{name} {mean:.4g}" for name, mean in means_of(metrics).items()
+    )
 
 
 def table(metrics: dict[str, Tensor]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from redraft import __version__
 from redraft.core.files import write
 from redraft.core.pictures import drawn, png, shrunk, tiled
-from redraft.core.result import Result
+from redraft.core.result import Result, means_of
 
 COLUMNS = 8
 
@@ -52,7 +52,6 @@ class Sampled:
     def about(self) -> dict[str, Any]:
         """All of it as one JSON object; the values of numbers are means over the samples."""
         result, measured = self.result, self.metrics | ({} if self.score is None else {"score": self.score})
-        known = {name: values.double()[~values.isnan()] for name, values in measured.items()}
         return {
             "redraft": __version__,
             **{name: value for name, value in result.settings.items() if name != "versions"},
@@ -60,7 +59,7 @@ class Sampled:
             "seconds": result.seconds,
             "nfe": float(result.ledger.nfe.double().mean()),
             "verifier_calls": float(result.ledger.verifier_calls.double().mean()),
-            "means": {name: float(values.mean()) for name, values in known.items() if len(values)},
+            "means": means_of(measured),
             "samples": self.rows(),
         }
 

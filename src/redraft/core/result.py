@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from html import escape
 from io import BytesIO
@@ -80,9 +81,7 @@ class Result:
     def means(self) -> dict[str, float]:
         """The mean over the problems' last drafts of what was scored or evaluated, NaN left out."""
         rows = self.trace.last_rows()
-        columns = {name: self.trace[name][rows].double() for name in self.trace if name not in OWN}
-        known = {name: values[~values.isnan()] for name, values in columns.items()}
-        return {name: float(values.mean()) for name, values in known.items() if len(values)}
+        return means_of({name: self.trace[name][rows] for name in self.trace if name not in OWN})
 
     def save(self, folder: str | Path) -> None:
         """Write samples.safetensors, trace.parquet, candidates.parquet if there are any, and result.json into `folder`.
@@ -148,6 +147,12 @@ def _unpacked(content: bytes | None) -> Trace:
 
 def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def means_of(columns: Mapping[str, Tensor]) -> dict[str, float]:
+    """The mean of each column (P,), NaN left out; none of a column without a number."""
+    known = {name: values.double()[~values.isnan()] for name, values in columns.items()}
+    return {name: float(values.mean()) for name, values in known.items() if len(values)}
 
 
 def texts_of(model: Any, samples: Tensor, problems: Problems) -> list[str] | None:

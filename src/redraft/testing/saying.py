@@ -49,21 +49,24 @@ def must(condition: bool | Tensor, sentence: str) -> None:
 def asked(what: str, call: Callable[..., Any], *given: Any, **more: Any) -> Any:
     """What `call` gives; an error in it becomes a complaint about `what`, or its own sentence if it is for users."""
     try:
-        return call(*given, **more)
-    except Complaint:
-        raise
+        return _called(what, call, *given, **more)
     except RedraftError as error:
         raise Complaint(str(error)) from error
-    except Exception as error:
-        raise Complaint(f"{what} raised {type(error).__name__}: {said(error)}") from error
 
 
 def unless_refused(what: str, call: Callable[..., Any], *given: Any) -> Any:
     """As `asked`, but None where a RedraftError refuses."""
     try:
-        return call(*given)
+        return _called(what, call, *given)
     except RedraftError:
         return None
+
+
+def _called(what: str, call: Callable[..., Any], *given: Any, **more: Any) -> Any:
+    try:
+        return call(*given, **more)
+    except (Complaint, RedraftError):
+        raise
     except Exception as error:
         raise Complaint(f"{what} raised {type(error).__name__}: {said(error)}") from error
 
